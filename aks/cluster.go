@@ -1,0 +1,124 @@
+package aks
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+)
+
+// Part is the name of this package's part of a view.
+const Part = "aks"
+
+// KindCluster is the kind of cluster records. Key: the cluster's GUID.
+const KindCluster feed.Kind = "aks/cluster"
+
+// In returns the clusters of a view.
+func In(v *feed.View) *State { return v.Part(Part).(*State) }
+
+// AADProfile is a cluster's Microsoft Entra integration.
+type AADProfile struct {
+	Managed     bool           `json:"managed"`
+	AdminGroups []directory.ID `json:"adminGroupObjectIDs"`
+	Tenant      directory.ID   `json:"tenantID"` // whose users may come in
+	AzureRBAC   bool           `json:"enableAzureRBAC"`
+	ServerApp   directory.ID   `json:"serverAppID,omitzero"` // legacy integration only
+	ClientApp   directory.ID   `json:"clientAppID,omitzero"` // legacy integration only
+}
+
+// Cluster is a managed cluster. It is immutable once it is in a State.
+type Cluster struct {
+	GUID         directory.ID `json:"guid"` // made by the server, never used again: a new cluster of the same name inherits nothing
+	Tenant       directory.ID `json:"tenant"`
+	Subscription directory.ID `json:"subscription"`
+	Group        string       `json:"resourceGroup"` // in the spelling of its creation
+	Name         string       `json:"name"`
+	Location     string       `json:"location"`
+
+	Tags              map[string]string          `json:"tags,omitempty"`
+	Provisioning      string                     `json:"provisioningState"`
+	AAD               *AADProfile                `json:"aad,omitempty"` // nil: no integration
+	NoLocalAccounts   bool                       `json:"disableLocalAccounts,omitempty"`
+	KubernetesRBAC    bool                       `json:"enableRBAC"`
+	KubernetesVersion string                     `json:"kubernetesVersion"`
+	Pools             []Pool                     `json:"agentPoolProfiles"`
+	Rest              map[string]json.RawMessage `json:"rest,omitempty"`     // other properties, as given and with defaults
+	Endpoint          string                     `json:"endpoint,omitempty"` // https URL of the API server, once it is known
+	CA                []byte                     `json:"ca,omitempty"`       // PEM of what signed its serving certificate
+	ETag              string                     `json:"eTag"`
+	Created           time.Time                  `json:"created"`
+}
+
+// Pool is a node pool.
+type Pool struct {
+	Name  string                     `json:"name"`
+	Count int                        `json:"count"`
+	Rest  map[string]json.RawMessage `json:"rest,omitempty"`
+}
+
+// ID is the cluster's ARM id in the spelling that AKS answers with.
+func (c *Cluster) ID() string {
+	return "/subscriptions/" + c.Subscription.String() + "/resourcegroups/" + c.Group +
+		"/providers/Microsoft.ContainerService/managedClusters/" + c.Name
+}
+
+// State is all managed clusters. It is immutable.
+type State struct {
+	clusters feed.Map[directory.ID, *Cluster]
+	names    feed.Map[string, directory.ID] // ID() in lower case
+}
+
+// Cluster returns a cluster by GUID, or nil.
+func (s *State) Cluster(guid directory.ID) *Cluster {
+	c, _ := s.clusters.Get(guid)
+	return c
+}
+
+// ByID returns a cluster by ARM id in any letter case, or nil.
+func (s *State) ByID(id string) *Cluster {
+	guid, ok := s.names.Get(strings.ToLower(id))
+	if !ok {
+		return nil
+	}
+	return s.Cluster(guid)
+}
+
+// All returns every cluster, in no order.
+func (s *State) All() []*Cluster {
+	out := make([]*Cluster, 0, s.clusters.Len())
+	for _, c := range s.clusters.All() {
+		out = append(out, c)
+	}
+	return out
+}
+
+// Apply implements feed.State.
+func (s *State) Apply(records []feed.Record) (feed.State, error) {
+	clusters, names := s.clusters.Edit(), s.names.Edit()
+	for _, r := range records {
+		if r.Kind != KindCluster {
+			return nil, fmt.Errorf("unknown kind of record %s; was the database written by a newer version?", r.Kind)
+		}
+		guid, err := directory.ParseID(r.Key)
+		if err != nil {
+			return nil, err
+		}
+		if old, ok := clusters.Get(guid); ok {
+			names.Delete(strings.ToLower(old.ID()))
+		}
+		if r.Body == nil {
+			clusters.Delete(guid)
+			continue
+		}
+		c := new(Cluster)
+		if err := json.Unmarshal(r.Body, c); err != nil {
+			return nil, fmt.Errorf("cluster %s: %w", r.Key, err)
+		}
+		clusters.Set(guid, c)
+		names.Set(strings.ToLower(c.ID()), guid)
+	}
+	return &State{clusters: clusters.Map(), names: names.Map()}, nil
+}

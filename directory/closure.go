@@ -1,0 +1,90 @@
+package directory
+
+import (
+	"slices"
+	"time"
+)
+
+// MemberOf returns the groups that a principal is a direct member of at a time, in the order of their ids.
+func (s *State) MemberOf(principal ID, at time.Time) []ID {
+	return peers(s.memberOf, principal, at)
+}
+
+// Members returns the direct members of a group at a time, in the order of their ids.
+func (s *State) Members(group ID, at time.Time) []ID {
+	return peers(s.members, group, at)
+}
+
+// GroupsOf returns all groups that a principal is in at a time, through any nesting, in the order of their
+// ids, and the Unix time until which the answer cannot change by the clock alone (zero: for ever).
+// Nested groups may form circles.
+func (s *State) GroupsOf(principal ID, at time.Time) (groups []ID, until int64) {
+	seen := map[ID]struct{}{}
+	queue := []ID{principal}
+	for len(queue) > 0 {
+		from := queue[0]
+		queue = queue[1:]
+		list, _ := s.memberOf.Get(from)
+		for i := range list {
+			e := &list[i]
+			if next := e.Next(at); next != 0 && (until == 0 || next < until) {
+				until = next
+			}
+			if !e.Holds(at) {
+				continue
+			}
+			if _, ok := seen[e.peer]; ok {
+				continue
+			}
+			seen[e.peer] = struct{}{}
+			groups = append(groups, e.peer)
+			queue = append(queue, e.peer)
+		}
+	}
+	slices.SortFunc(groups, ID.Compare)
+	return groups, until
+}
+
+// IsIn reports whether a principal is in a group at a time, through any nesting.
+func (s *State) IsIn(principal, group ID, at time.Time) bool {
+	groups, _ := s.GroupsOf(principal, at)
+	_, found := slices.BinarySearchFunc(groups, group, ID.Compare)
+	return found
+}
+
+// TransitiveMembers returns everything that is in a group at a time, through any nesting, in the order of the ids.
+func (s *State) TransitiveMembers(group ID, at time.Time) []ID {
+	seen := map[ID]bool{group: true}
+	queue, out := []ID{group}, []ID(nil)
+	for len(queue) > 0 {
+		from := queue[0]
+		queue = queue[1:]
+		list, _ := s.members.Get(from)
+		for _, e := range list {
+			if e.Holds(at) && !seen[e.peer] {
+				seen[e.peer] = true
+				out = append(out, e.peer)
+				queue = append(queue, e.peer)
+			}
+		}
+	}
+	slices.SortFunc(out, ID.Compare)
+	return out
+}
+
+func (s *State) isDirectMember(principal, group ID) bool {
+	list, _ := s.memberOf.Get(principal)
+	return slices.ContainsFunc(list, func(e edge) bool { return e.peer == group })
+}
+
+func peers(m interface{ Get(ID) ([]edge, bool) }, of ID, at time.Time) []ID {
+	list, _ := m.Get(of)
+	out := make([]ID, 0, len(list))
+	for _, e := range list {
+		if e.Holds(at) {
+			out = append(out, e.peer)
+		}
+	}
+	slices.SortFunc(out, ID.Compare)
+	return out
+}

@@ -1,0 +1,57 @@
+package directory
+
+// The first-party applications that every tenant has: the clients people sign in with and the
+// resources they ask tokens for (ids as in the public cloud).
+var (
+	AKSServer = MustParseID("6dae42f8-4368-4678-94ff-3960e28e3630")
+	AKSClient = MustParseID("80faf920-1908-4b52-b5ef-a8e7bedfc67a")
+	AzureCLI  = MustParseID("04b07795-8ddb-461a-bbee-02f9e1bf7b46")
+	ARM       = MustParseID("797f4846-ba00-4fd7-ba43-dac1f8f63013")
+	Graph     = MustParseID("00000003-0000-0000-c000-000000000000")
+	// IAMExtension is what `az ad app permission admin-consent` asks a token for.
+	IAMExtension = MustParseID("74658136-14ec-4630-ad9b-26e160ff0fc6")
+)
+
+// microsoftTenant owns the first-party applications.
+var microsoftTenant = MustParseID("f8cdef31-a31e-4b4a-93e4-5f571e91255a")
+
+// FirstParty lists the first-party applications. Their scopes are granted to everyone: nobody is
+// asked for consent.
+var FirstParty = []Application{
+	{
+		AppID: AKSServer, DisplayName: "Azure Kubernetes Service AAD Server",
+		Scopes: []Permission{{ID: MustParseID("34a47c2f-cd0d-47b4-a93c-2c41130c671c"), Value: "user.read"}},
+	},
+	{
+		AppID: AKSClient, DisplayName: "Azure Kubernetes Service AAD Client",
+		PublicClient: true, RedirectURIs: []string{"http://localhost"},
+	},
+	{
+		AppID: AzureCLI, DisplayName: "Microsoft Azure CLI",
+		PublicClient: true, RedirectURIs: []string{"http://localhost"},
+	},
+	{
+		AppID: ARM, DisplayName: "Windows Azure Service Management API",
+		IdentifierURIs: []string{"https://management.azure.com/", "https://management.core.windows.net/"},
+		Scopes:         []Permission{{ID: MustParseID("41094075-9dad-400e-a0bd-54e686782033"), Value: "user_impersonation"}},
+	},
+	{
+		AppID: Graph, DisplayName: "Microsoft Graph",
+		IdentifierURIs: []string{"https://graph.microsoft.com/"},
+		Scopes: []Permission{
+			{ID: MustParseID("e1fe6dd8-ba31-4d61-89e7-88639da4683d"), Value: "User.Read"},
+			{ID: MustParseID("06da0dbc-49e2-44d2-8312-53f166ab848a"), Value: "Directory.Read.All"},
+			{ID: MustParseID("0e263e50-5827-48a4-b97c-d940288653c7"), Value: "Directory.AccessAsUser.All"},
+		},
+		Roles: []Permission{{ID: MustParseID("7ab1d382-f21e-4acd-a863-ba3e13f7da61"), Value: "Directory.Read.All"}},
+	},
+	{
+		AppID: IAMExtension, DisplayName: "ADIbizaUX",
+	},
+}
+
+// family holds the clients that may redeem each other's refresh tokens (foci).
+var family = map[ID]bool{AzureCLI: true}
+
+// InFamily reports whether a client shares refresh tokens with the other first-party clients.
+func InFamily(appID ID) bool { return family[appID] }

@@ -1,0 +1,69 @@
+package directory
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gatehouse-k8s/gatehouse/fault"
+)
+
+// checkUPN enforces what a cluster relies on: a user name that needs no quoting, cannot pass for a system name and
+// belongs to a verified domain of the tenant. Entra allows the characters A-Z a-z 0-9 ' . - _ ! # ^ ~ before the @
+// (Microsoft Entra "userPrincipalName policies"), 113 in all; '#' only in the #EXT# of a guest.
+func (s *State) checkUPN(t *Tenant, upn string, guest bool) error {
+	invalid := func(why string) error {
+		return fault.New(fault.Invalid, "Property userPrincipalName is invalid: %q %s", upn, why).At("userPrincipalName").WithCode("Request_BadRequest")
+	}
+	local, domain, ok := strings.Cut(upn, "@")
+	switch {
+	case !ok || local == "" || domain == "":
+		return invalid("is not of the form name@domain")
+	case len(upn) > 113 || len(local) > 64:
+		return invalid("is too long; at most 64 characters before the @ and 113 in all")
+	case strings.HasPrefix(local, ".") || strings.HasSuffix(local, "."):
+		return invalid("begins or ends with a dot before the @")
+	}
+	for _, r := range local {
+		if !strings.ContainsRune("'.-_!^~", r) && !(guest && r == '#') && !isAlphanumeric(r) {
+			return invalid("holds the character " + string(r) + "; letters, digits and ' . - _ ! ^ ~ are allowed before the @")
+		}
+	}
+	for _, d := range t.Domains {
+		if strings.EqualFold(d, domain) {
+			return nil
+		}
+	}
+	return fault.New(fault.Invalid, "The domain portion of the userPrincipalName property is invalid. You must use one of the verified domain names in your organization: %s (not %q).",
+		strings.Join(t.Domains, ", "), domain).At("userPrincipalName").WithCode("Request_BadRequest")
+}
+
+func isAlphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}
+
+// checkDisplayName applies Graph's limit of 256 characters.
+func checkText(field, value string, required bool, limit int) error {
+	switch {
+	case required && strings.TrimSpace(value) == "":
+		return fault.New(fault.Invalid, "A value is required for property '%s' of the resource.", field).At(field).WithCode("Request_BadRequest")
+	case utf8.RuneCountInString(value) > limit:
+		return fault.New(fault.Invalid, "Property %s is too long: %d characters; at most %d are allowed.", field, utf8.RuneCountInString(value), limit).
+			At(field).WithCode("Request_BadRequest")
+	case !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' && r != '\n' && r != '\r' }):
+		return fault.New(fault.Invalid, "Property %s holds control characters or invalid UTF-8; remove them.", field).At(field).WithCode("Request_BadRequest")
+	}
+	return nil
+}
+
+// checkDomain accepts DNS names (RFC 1123 section 2.1) in lower case.
+func checkDomain(name string) error {
+	bad := name == "" || len(name) > 253 || strings.ToLower(name) != name || !strings.Contains(name, ".")
+	for label := range strings.SplitSeq(name, ".") {
+		bad = bad || label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-")
+		bad = bad || strings.ContainsFunc(label, func(r rune) bool { return r != '-' && !isAlphanumeric(r) })
+	}
+	if bad {
+		return fault.New(fault.Invalid, "%q is not a domain name in lower case, such as gatehouse.internal", name)
+	}
+	return nil
+}

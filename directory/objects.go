@@ -1,0 +1,147 @@
+package directory
+
+import (
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/feed"
+)
+
+// Kinds of records of this package.
+const (
+	KindTenant           feed.Kind = "directory/tenant"
+	KindUser             feed.Kind = "directory/user"
+	KindGroup            feed.Kind = "directory/group"
+	KindApplication      feed.Kind = "directory/application"
+	KindServicePrincipal feed.Kind = "directory/serviceprincipal"
+	KindMembership       feed.Kind = "directory/membership"     // key group/member
+	KindOwnership        feed.Kind = "directory/ownership"      // key object/owner
+	KindRoleAssignment   feed.Kind = "directory/roleassignment" // key role template/principal
+
+	// KindPassword is a secret: the argon2id hash of a user's password, under the user's id.
+	KindPassword feed.Kind = "directory/password"
+	// KindAppSecret is a secret: the HMAC of a client secret, under application or service principal id/key id.
+	KindAppSecret feed.Kind = "directory/appsecret"
+)
+
+// GlobalAdministrator is the role template id of the directory role that may write everything
+// (Microsoft Entra built-in roles).
+var GlobalAdministrator = MustParseID("62e90394-69f5-4237-9190-012177145e10")
+
+// Tenant is one directory.
+type Tenant struct {
+	ID          ID        `json:"id"`
+	DisplayName string    `json:"displayName"`
+	Domains     []string  `json:"domains"` // verified, in lower case; the first is the default
+	Created     time.Time `json:"created"`
+}
+
+// DefaultDomain is the domain that new users get.
+func (t *Tenant) DefaultDomain() string { return t.Domains[0] }
+
+// User types of Microsoft Graph.
+const (
+	Member = "Member"
+	Guest  = "Guest"
+)
+
+// User is a person's account.
+type User struct {
+	ID                ID        `json:"id"`
+	Tenant            ID        `json:"tenant"`
+	UPN               string    `json:"userPrincipalName"` // in the spelling it was given
+	DisplayName       string    `json:"displayName"`
+	GivenName         string    `json:"givenName,omitempty"`
+	Surname           string    `json:"surname,omitempty"`
+	Mail              string    `json:"mail,omitempty"`
+	MailNickname      string    `json:"mailNickname,omitempty"`
+	JobTitle          string    `json:"jobTitle,omitempty"`
+	Department        string    `json:"department,omitempty"`
+	OfficeLocation    string    `json:"officeLocation,omitempty"`
+	MobilePhone       string    `json:"mobilePhone,omitempty"`
+	PreferredLanguage string    `json:"preferredLanguage,omitempty"`
+	UsageLocation     string    `json:"usageLocation,omitempty"`
+	ImmutableID       string    `json:"onPremisesImmutableId,omitempty"`
+	Type              string    `json:"userType"` // Member or Guest
+	Enabled           bool      `json:"accountEnabled"`
+	MustChange        bool      `json:"forceChangePasswordNextSignIn,omitempty"`
+	Created           time.Time `json:"created"`
+
+	// SessionsValidFrom ends every session and token that began before it, in Unix nanoseconds: set by a password
+	// change and by revoking all sessions (Graph signInSessionsValidFromDateTime).
+	SessionsValidFrom int64 `json:"sessionsValidFrom,omitempty"`
+}
+
+// Group is a set of principals.
+type Group struct {
+	ID              ID        `json:"id"`
+	Tenant          ID        `json:"tenant"`
+	DisplayName     string    `json:"displayName"`
+	Description     string    `json:"description,omitempty"`
+	MailNickname    string    `json:"mailNickname"`
+	MailEnabled     bool      `json:"mailEnabled"`
+	SecurityEnabled bool      `json:"securityEnabled"`
+	Types           []string  `json:"groupTypes,omitempty"` // "Unified" for Microsoft 365 groups
+	Visibility      string    `json:"visibility,omitempty"`
+	RoleAssignable  bool      `json:"isAssignableToRole,omitempty"`
+	Created         time.Time `json:"created"`
+}
+
+// Permission is a delegated scope or an application role that an application exposes.
+type Permission struct {
+	ID    ID     `json:"id"`
+	Value string `json:"value"`
+	Text  string `json:"text,omitempty"`
+}
+
+// PasswordCredential describes a client secret; the secret itself is kept as a hash under KindAppSecret.
+type PasswordCredential struct {
+	KeyID       ID        `json:"keyId"`
+	DisplayName string    `json:"displayName,omitempty"`
+	Hint        string    `json:"hint"` // the first three characters, as Graph shows them
+	Start       time.Time `json:"start"`
+	End         time.Time `json:"end"`
+}
+
+// Application is an app registration.
+type Application struct {
+	ID             ID                   `json:"id"`
+	Tenant         ID                   `json:"tenant"`
+	AppID          ID                   `json:"appId"` // the client id
+	DisplayName    string               `json:"displayName"`
+	IdentifierURIs []string             `json:"identifierUris,omitempty"`
+	RedirectURIs   []string             `json:"redirectUris,omitempty"`
+	PublicClient   bool                 `json:"isFallbackPublicClient,omitempty"` // may sign in without a credential
+	Passwords      []PasswordCredential `json:"passwordCredentials,omitempty"`
+	Scopes         []Permission         `json:"scopes,omitempty"`
+	Roles          []Permission         `json:"roles,omitempty"`
+	TokenVersion   int                  `json:"requestedAccessTokenVersion,omitempty"` // 2, else version 1 tokens
+	Created        time.Time            `json:"created"`
+}
+
+// Types of service principals.
+const (
+	TypeApplication     = "Application"
+	TypeManagedIdentity = "ManagedIdentity"
+)
+
+// ServicePrincipal is an application's account in a tenant.
+type ServicePrincipal struct {
+	ID          ID                   `json:"id"`
+	Tenant      ID                   `json:"tenant"`
+	AppID       ID                   `json:"appId"`
+	DisplayName string               `json:"displayName"`
+	Names       []string             `json:"servicePrincipalNames"` // the app id and the identifier URIs
+	Type        string               `json:"servicePrincipalType"`
+	Enabled     bool                 `json:"accountEnabled"`
+	Passwords   []PasswordCredential `json:"passwordCredentials,omitempty"`
+	FirstParty  bool                 `json:"firstParty,omitempty"` // owned by the cloud's own tenant; see FirstParty
+	Created     time.Time            `json:"created"`
+
+	SessionsValidFrom int64 `json:"sessionsValidFrom,omitempty"` // as User.SessionsValidFrom
+}
+
+// RoleAssignment gives a principal a directory role in the whole tenant.
+type RoleAssignment struct {
+	Role      ID `json:"role"`
+	Principal ID `json:"principal"`
+}

@@ -1,0 +1,2 @@
+// Package sts is the identity provider: discovery, keys, sign-in, tokens.
+package sts

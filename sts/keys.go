@@ -1,0 +1,289 @@
+package sts
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+)
+
+const (
+	keyLead  = 24 * time.Hour // a new key is published this long before it signs: clients refresh the JWKS daily
+	keyGrace = 28 * time.Hour // an old key stays this long after its successor signs: the longest token life
+	keyLife  = 90 * 24 * time.Hour
+)
+
+// Key is the public half of a signing key and its life.
+type Key struct {
+	ID          string    `json:"kid"`         // base64url SHA-1 of the certificate, as Entra has it
+	Certificate []byte    `json:"certificate"` // DER, self-signed
+	Published   time.Time `json:"published"`
+	SignsFrom   time.Time `json:"signsFrom"`
+	Retires     time.Time `json:"retires,omitzero"` // set when a successor is known
+	Withdrawn   bool      `json:"withdrawn,omitempty"`
+
+	public *rsa.PublicKey
+}
+
+func decodeKey(body []byte) (*Key, error) {
+	k := new(Key)
+	if err := json.Unmarshal(body, k); err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(k.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	public, ok := cert.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("the certificate holds a %T, not an RSA key", cert.PublicKey)
+	}
+	k.public = public
+	return k, nil
+}
+
+// usable reports whether tokens signed with the key are good at a time.
+func (k *Key) usable(at time.Time) bool {
+	return !k.Withdrawn && (k.Retires.IsZero() || at.Before(k.Retires))
+}
+
+// Key returns a signing key by id, or nil.
+func (s *State) Key(id string) *Key { return s.keys[id] }
+
+// Published returns the keys that verify tokens at a time, oldest first.
+func (s *State) Published(at time.Time) []*Key {
+	var out []*Key
+	for _, k := range s.keys {
+		if k.usable(at) {
+			out = append(out, k)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
+	return out
+}
+
+// Signing returns the key that signs at a time, or nil.
+func (s *State) Signing(at time.Time) *Key {
+	var best *Key
+	for _, k := range s.Published(at) {
+		if !k.SignsFrom.After(at) {
+			best = k
+		}
+	}
+	return best
+}
+
+// JWK is a public key as the key endpoints publish it (RFC 7517, with Entra's issuer member).
+type JWK struct {
+	Kty    string   `json:"kty"`
+	Use    string   `json:"use"`
+	Kid    string   `json:"kid"`
+	X5t    string   `json:"x5t"`
+	N      string   `json:"n"`
+	E      string   `json:"e"`
+	X5c    []string `json:"x5c"`
+	Issuer string   `json:"issuer,omitempty"`
+}
+
+// JWK returns the key in the form that the key endpoints publish.
+func (k *Key) JWK(issuer string) JWK {
+	return JWK{
+		Kty: "RSA", Use: "sig", Kid: k.ID, X5t: k.ID,
+		N:      base64.RawURLEncoding.EncodeToString(k.public.N.Bytes()),
+		E:      base64.RawURLEncoding.EncodeToString(big.NewInt(int64(k.public.E)).Bytes()),
+		X5c:    []string{base64.StdEncoding.EncodeToString(k.Certificate)},
+		Issuer: issuer,
+	}
+}
+
+// Keys makes, rolls and withdraws signing keys, and signs with them.
+type Keys struct {
+	Feed *feed.Follower
+	Now  func() time.Time // nil: time.Now
+
+	private sync.Map // kid -> *rsa.PrivateKey
+}
+
+// Ensure makes the first key, or the next one when the present one has come to the end of its life.
+func (k *Keys) Ensure(ctx context.Context) error {
+	now := k.now()
+	state := In(k.Feed.View())
+	signing := state.Signing(now)
+	if signing == nil {
+		return k.roll(ctx, 0)
+	}
+	published := state.Published(now)
+	newest := published[len(published)-1]
+	if now.Sub(newest.SignsFrom) > keyLife {
+		return k.roll(ctx, keyLead)
+	}
+	return nil
+}
+
+// Roll publishes a new key that will sign after the lead time; the present ones retire when the last token
+// they can have signed has expired.
+func (k *Keys) Roll(ctx context.Context) error { return k.roll(ctx, keyLead) }
+
+// Withdraw stops a key at once: every token it has signed is refused from now on. If it was signing, a new key takes over.
+func (k *Keys) Withdraw(ctx context.Context, id string) error {
+	err := k.Feed.Update(ctx, func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
+		old := In(v).Key(id)
+		if old == nil {
+			return feed.Change{}, fault.New(fault.NotFound, "there is no signing key %q; the published ones are at discovery/v2.0/keys", id)
+		}
+		changed := *old
+		changed.Withdrawn = true
+		return feed.Change{
+			Records: []feed.Record{record(KindKey, id, &changed)},
+			Secrets: []feed.Secret{{Record: feed.Record{Kind: KindKey, Key: id}}},
+		}, nil
+	})
+	if err != nil {
+		return err
+	}
+	k.private.Delete(id)
+	return k.Ensure(ctx)
+}
+
+func (k *Keys) roll(ctx context.Context, lead time.Duration) error {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return fmt.Errorf("make a signing key: %w", err)
+	}
+	now := k.now().UTC()
+	cert, err := selfSigned(private, now)
+	if err != nil {
+		return fmt.Errorf("make a signing certificate: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return err
+	}
+	sum := sha1.Sum(cert)
+	id := base64.RawURLEncoding.EncodeToString(sum[:])
+	fresh := &Key{ID: id, Certificate: cert, Published: now, SignsFrom: now.Add(lead)}
+	return k.Feed.Update(ctx, func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
+		state := In(v)
+		if lead == 0 && state.Signing(now) != nil {
+			return feed.Change{}, nil // another replica was first
+		}
+		c := feed.Change{
+			Records: []feed.Record{record(KindKey, id, fresh)},
+			Secrets: []feed.Secret{{Record: feed.Record{Kind: KindKey, Key: id, Body: der}}},
+		}
+		for _, old := range state.Published(now) {
+			if old.Retires.IsZero() {
+				retiring := *old
+				retiring.Retires = fresh.SignsFrom.Add(keyGrace)
+				c.Records = append(c.Records, record(KindKey, old.ID, &retiring))
+			}
+		}
+		return c, nil
+	})
+}
+
+func selfSigned(key *rsa.PrivateKey, now time.Time) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "Gatehouse token signing"},
+		NotBefore:    now.Add(-5 * time.Minute),
+		NotAfter:     now.Add(5 * 365 * 24 * time.Hour),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+	}
+	return x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+}
+
+// signer returns the key that signs now with its private half.
+func (k *Keys) signer(ctx context.Context) (*Key, *rsa.PrivateKey, error) {
+	key := In(k.Feed.View()).Signing(k.now())
+	if key == nil {
+		return nil, nil, errors.New("there is no signing key in force")
+	}
+	if p, ok := k.private.Load(key.ID); ok {
+		return key, p.(*rsa.PrivateKey), nil
+	}
+	secret, err := k.Feed.Secret(ctx, KindKey, key.ID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read signing key %s: %w", key.ID, err)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(secret.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("signing key %s: %w", key.ID, err)
+	}
+	private, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, nil, fmt.Errorf("signing key %s is not RSA", key.ID)
+	}
+	k.private.Store(key.ID, private)
+	return key, private, nil
+}
+
+// Sign makes a JWT of claims, signed RS256 with the key in force (RFC 7515). v1 tokens name the key as x5t, too.
+func (k *Keys) Sign(ctx context.Context, claims any, v1 bool) (string, error) {
+	key, private, err := k.signer(ctx)
+	if err != nil {
+		return "", err
+	}
+	header := struct {
+		Typ string `json:"typ"`
+		Alg string `json:"alg"`
+		X5t string `json:"x5t,omitempty"`
+		Kid string `json:"kid"`
+	}{Typ: "JWT", Alg: "RS256", Kid: key.ID}
+	if v1 {
+		header.X5t = key.ID
+	}
+	h, err := json.Marshal(header)
+	if err != nil {
+		return "", err
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	b64 := base64.RawURLEncoding
+	token := b64.AppendEncode(nil, h)
+	token = append(token, '.')
+	token = b64.AppendEncode(token, payload)
+	sum := sha256.Sum256(token)
+	sig, err := rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, sum[:])
+	if err != nil {
+		return "", fmt.Errorf("sign with key %s: %w", key.ID, err)
+	}
+	token = append(token, '.')
+	return string(b64.AppendEncode(token, sig)), nil
+}
+
+func (k *Keys) now() time.Time {
+	if k.Now != nil {
+		return k.Now()
+	}
+	return time.Now()
+}
+
+func record(kind feed.Kind, key string, v any) feed.Record {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own types always encode
+	}
+	return feed.Record{Kind: kind, Key: key, Body: body}
+}

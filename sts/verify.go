@@ -1,0 +1,260 @@
+package sts
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/cache"
+)
+
+// MaxToken is the longest token that is looked at, in bytes.
+const MaxToken = 16 << 10
+
+// Claims are the claims of an access token that decisions use. Groups and roles in a token are for other
+// readers: here they come from the directory.
+type Claims struct {
+	Issuer   string       `json:"iss"`
+	Audience string       `json:"aud"`
+	Tenant   directory.ID `json:"tid"`
+	Object   directory.ID `json:"oid"`
+	Subject  string       `json:"sub"`
+	AppID    string       `json:"appid"` // the client, version 1 tokens
+	AZP      string       `json:"azp"`   // the client, version 2 tokens
+	Scopes   string       `json:"scp"`
+	IDType   string       `json:"idtyp"`
+	Version  string       `json:"ver"`
+	Session  directory.ID `json:"sid"`
+	IssuedAt int64        `json:"iat"`
+	NotBefor int64        `json:"nbf"`
+	Expires  int64        `json:"exp"`
+	AMR      []string     `json:"amr"`
+	Name     string       `json:"name"`
+	UPN      string       `json:"upn"`
+}
+
+// Client is the id of the client that the token was given to.
+func (c *Claims) Client() string {
+	if c.AZP != "" {
+		return c.AZP
+	}
+	return c.AppID
+}
+
+// AppOnly reports whether the token speaks for an application and not for a user.
+func (c *Claims) AppOnly() bool { return c.IDType == "app" }
+
+// Token is a token whose signature has been checked.
+type Token struct {
+	Claims
+	KeyID string
+}
+
+// Hash names a token in caches without holding it.
+type Hash [sha256.Size]byte
+
+// HashToken hashes a token.
+func HashToken(token []byte) Hash { return sha256.Sum256(token) }
+
+// Verifier checks tokens that this server signed.
+type Verifier struct {
+	Feed      *feed.Follower
+	Authority *Authorities
+	Now       func() time.Time // nil: time.Now
+
+	seen *cache.Cache[Hash, *Token]
+}
+
+// NewVerifier makes a verifier that remembers the claims of up to about limit tokens.
+func NewVerifier(f *feed.Follower, a *Authorities, limit int) *Verifier {
+	return &Verifier{Feed: f, Authority: a, seen: cache.New[Hash, *Token](limit)}
+}
+
+// errToken makes a refusal. Its text is for the log: a client learns only that it is not authenticated.
+func errToken(format string, args ...any) error {
+	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken")
+}
+
+// Signed checks that this server signed the token with a key in force, or did so before: one signature check for
+// each token, then its hash is enough. It says nothing about time, account or session: use Check on every use.
+func (v *Verifier) Signed(view *feed.View, token []byte, hash Hash) (*Token, error) {
+	if t, ok := v.seen.Get(hash); ok {
+		return t, nil
+	}
+	if len(token) > MaxToken {
+		return nil, errToken("the token has %d bytes; at most %d are read", len(token), MaxToken)
+	}
+	t, err := verify(In(view), token)
+	if err != nil {
+		return nil, err
+	}
+	v.seen.Put(hash, t)
+	return t, nil
+}
+
+// Unverified reads the issuer of a token without any check, so that foreign tokens (a cluster's own service
+// account tokens) can be told apart before any cryptography. It is "" for anything that is not a JWT.
+func Unverified(token []byte) (issuer string) {
+	_, rest, ok := bytes.Cut(token, []byte{'.'})
+	payload, sig, ok2 := bytes.Cut(rest, []byte{'.'})
+	if !ok || !ok2 || bytes.IndexByte(sig, '.') >= 0 || len(token) > MaxToken {
+		return ""
+	}
+	var c struct {
+		Issuer string `json:"iss"`
+	}
+	raw, err := base64.RawURLEncoding.AppendDecode(nil, payload)
+	if err != nil || json.Unmarshal(raw, &c) != nil {
+		return ""
+	}
+	return c.Issuer
+}
+
+// verify checks a compact JWS (RFC 7515 section 5.2). Only RS256 with a key of ours named by kid is known: there is no
+// other algorithm to be confused with, and no key is ever taken from the token.
+func verify(state *State, token []byte) (*Token, error) {
+	headerB64, rest, ok := bytes.Cut(token, []byte{'.'})
+	payloadB64, sigB64, ok2 := bytes.Cut(rest, []byte{'.'})
+	if !ok || !ok2 || bytes.IndexByte(sigB64, '.') >= 0 {
+		return nil, errToken("this is not a signed JWT: it does not have three parts")
+	}
+	b64 := base64.RawURLEncoding.Strict()
+	var header struct {
+		Alg  string          `json:"alg"`
+		Kid  string          `json:"kid"`
+		Crit json.RawMessage `json:"crit"`
+	}
+	raw, err := b64.AppendDecode(nil, headerB64)
+	if err != nil || json.Unmarshal(raw, &header) != nil {
+		return nil, errToken("the token's header is not base64url JSON")
+	}
+	if header.Alg != "RS256" || header.Crit != nil {
+		return nil, errToken("the token's algorithm is %q (crit %s); only RS256 is accepted", header.Alg, header.Crit)
+	}
+	key := state.Key(header.Kid)
+	if key == nil {
+		return nil, errToken("the token is signed with key %.64q, which is not one of ours", header.Kid)
+	}
+	sig, err := b64.AppendDecode(nil, sigB64)
+	if err != nil {
+		return nil, errToken("the token's signature is not base64url")
+	}
+	sum := sha256.Sum256(token[:len(headerB64)+1+len(payloadB64)])
+	if err := rsa.VerifyPKCS1v15(key.public, crypto.SHA256, sum[:], sig); err != nil {
+		return nil, errToken("the token's signature is wrong for key %s", key.ID)
+	}
+	t := &Token{KeyID: key.ID}
+	if raw, err = b64.AppendDecode(nil, payloadB64); err != nil {
+		return nil, errToken("the token's claims are not base64url")
+	}
+	if err := json.Unmarshal(raw, &t.Claims); err != nil {
+		return nil, errToken("the token's claims are not what this server signs: %s", err)
+	}
+	return t, nil
+}
+
+// Check is what must hold at each use of a verified access token: key, issuer, times, kind, account and session. It
+// reads the view alone. The audience is the caller's to check.
+func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
+	state, dir := In(view), directory.In(view)
+	key := state.Key(t.KeyID)
+	if key == nil || !key.usable(now) {
+		return errToken("signing key %s has been withdrawn or has retired", t.KeyID)
+	}
+	unix := now.Unix()
+	switch {
+	case !v.Authority.Trusts(t.Issuer, t.Tenant):
+		return errToken("issuer %q is not one of tenant %s", t.Issuer, t.Tenant)
+	case unix >= t.Expires:
+		return fault.New(fault.Unauthenticated, "the token expired at %s; sign in again", time.Unix(t.Expires, 0).UTC().Format(time.RFC3339)).WithCode("ExpiredAuthenticationToken")
+	case unix < t.NotBefor:
+		return errToken("the token is not valid before %s", time.Unix(t.NotBefor, 0).UTC().Format(time.RFC3339))
+	case t.Client() == "":
+		return errToken("this is an ID token; an access token is needed")
+	}
+	if t.AppOnly() {
+		p := dir.ServicePrincipal(t.Object)
+		switch {
+		case p == nil || p.Tenant != t.Tenant:
+			return errToken("service principal %s is not in tenant %s", t.Object, t.Tenant)
+		case !p.Enabled:
+			return errToken("service principal %s is disabled", p.ID)
+		case t.IssuedAt*int64(time.Second) < p.SessionsValidFrom:
+			return errToken("the tokens of service principal %s have been revoked", p.ID)
+		}
+		return nil
+	}
+	if t.Scopes == "" {
+		return errToken("the token has no delegated scope; an access token is needed")
+	}
+	u := dir.User(t.Object)
+	switch {
+	case u == nil || u.Tenant != t.Tenant:
+		return errToken("user %s is not in tenant %s", t.Object, t.Tenant)
+	case !u.Enabled:
+		return errToken("user %s is disabled", u.UPN)
+	}
+	return state.CheckSession(u, t.Session, now)
+}
+
+// CheckSession reports why a user's session is no longer in force, or nil.
+func (s *State) CheckSession(u *directory.User, id directory.ID, now time.Time) error {
+	session := s.Session(id)
+	switch {
+	case session == nil || session.User != u.ID:
+		return errToken("session %s of %s has been ended or revoked", id, u.UPN)
+	case !now.Before(session.Expires):
+		return errToken("session %s of %s has expired", id, u.UPN)
+	case session.Began < u.SessionsValidFrom:
+		return errToken("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Bearer verifies the bearer token of an API request completely, for one of the resource's audiences, and
+// returns it. It is for ARM and Graph; the webhook keeps its own order of checks.
+func (v *Verifier) Bearer(view *feed.View, authorization string, audiences ...string) (*Token, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return nil, fault.New(fault.Unauthenticated, "Authentication failed. The 'Authorization' header is missing or is not of the form 'Bearer <token>'.").WithCode("AuthenticationFailed")
+	}
+	if v.Feed.Stale() {
+		return nil, fault.New(fault.Unavailable, "the database has been silent for too long to trust what this replica knows; try again")
+	}
+	raw := []byte(token)
+	t, err := v.Signed(view, raw, HashToken(raw))
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Check(view, t, v.now()); err != nil {
+		return nil, err
+	}
+	for _, a := range audiences {
+		if strings.EqualFold(strings.TrimSuffix(t.Audience, "/"), strings.TrimSuffix(a, "/")) {
+			return t, nil
+		}
+	}
+	return nil, fault.New(fault.Unauthenticated, "The access token has been obtained for wrong audience or resource '%s'. It should exactly match with one of the allowed audiences '%s'.",
+		t.Audience, strings.Join(audiences, "','")).WithCode("InvalidAuthenticationTokenAudience")
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Now != nil {
+		return v.Now()
+	}
+	return time.Now()
+}
+
+// Actor is who the token speaks for.
+func (t *Token) Actor() directory.Actor { return directory.Actor{ID: t.Object, Tenant: t.Tenant} }
+
+func (t *Token) String() string { return fmt.Sprintf("token of %s for %s", t.Object, t.Audience) } // never the token itself
