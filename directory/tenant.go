@@ -21,8 +21,8 @@ type NewTenant struct {
 }
 
 // CreateTenant makes a tenant with its first Global Administrator and the first-party service principals, in one write.
-// extra may add records to the same write (a subscription, say); it may be nil.
-func (d *Directory) CreateTenant(ctx context.Context, n NewTenant, extra func(*Tenant, *User) ([]feed.Record, error)) (*Tenant, *User, error) {
+// extra may add to the same write (a subscription, say); it may be nil.
+func (d *Directory) CreateTenant(ctx context.Context, n NewTenant, extra func(*Tenant, *User) (feed.Change, error)) (*Tenant, *User, error) {
 	if err := checkDomain(n.Domain); err != nil {
 		return nil, nil, err
 	}
@@ -65,11 +65,12 @@ func (d *Directory) CreateTenant(ctx context.Context, n NewTenant, extra func(*T
 			})
 		}
 		if extra != nil {
-			records, err := extra(&tenant, &admin)
+			more, err := extra(&tenant, &admin)
 			if err != nil {
 				return err
 			}
-			p.change.Records = append(p.change.Records, records...)
+			p.change.Records = append(p.change.Records, more.Records...)
+			p.change.Secrets = append(p.change.Secrets, more.Secrets...)
 		}
 		return nil
 	})

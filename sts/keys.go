@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"sync"
@@ -57,24 +58,24 @@ func decodeKey(body []byte) (*Key, error) {
 	return k, nil
 }
 
-// usable reports whether tokens signed with the key are good at a time.
-func (k *Key) usable(at time.Time) bool {
+// InForce reports whether tokens signed with the key are good at a time.
+func (k *Key) InForce(at time.Time) bool {
 	return !k.Withdrawn && (k.Retires.IsZero() || at.Before(k.Retires))
 }
 
 // Key returns a signing key by id, or nil.
 func (s *State) Key(id string) *Key { return s.keys[id] }
 
-// Published returns the keys that verify tokens at a time, oldest first.
-func (s *State) Published(at time.Time) []*Key {
-	var out []*Key
-	for _, k := range s.keys {
-		if k.usable(at) {
-			out = append(out, k)
-		}
-	}
+// Keys returns every key that is known, also those no longer in force, oldest first.
+func (s *State) Keys() []*Key {
+	out := slices.Collect(maps.Values(s.keys))
 	slices.SortFunc(out, func(a, b *Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
 	return out
+}
+
+// Published returns the keys that verify tokens at a time, oldest first.
+func (s *State) Published(at time.Time) []*Key {
+	return slices.DeleteFunc(s.Keys(), func(k *Key) bool { return !k.InForce(at) })
 }
 
 // Signing returns the key that signs at a time, or nil.

@@ -167,7 +167,7 @@ func verify(state *State, token []byte) (*Token, error) {
 func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 	state, dir := In(view), directory.In(view)
 	key := state.Key(t.KeyID)
-	if key == nil || !key.usable(now) {
+	if key == nil || !key.InForce(now) {
 		return errToken("signing key %s has been withdrawn or has retired", t.KeyID)
 	}
 	unix := now.Unix()

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Config is everything that can be chosen. An empty one starts a working server.
+type Config struct {
+	DataDir       string
+	Listen        string
+	ProxyListen   string
+	WebhookListen string
+	PublicURL     string // empty at first start: https://localhost:PORT of Listen
+	Domain        string
+	Database      string // empty: SQLite in the data directory
+	KubeBinary    string // empty: found, see findKube
+	Verbose       bool
+}
+
+const (
+	defaultListen = "127.0.0.1:8443"
+	defaultProxy  = "127.0.0.1:8442"
+	defaultDomain = "gatehouse.internal"
+)
+
+func dataDirFlag(fs *flag.FlagSet, dir *string) {
+	fs.StringVar(dir, "data-dir", defaultDataDir(), "`DIR` for state, keys and the files that clients read")
+}
+
+// defaultDataDir follows the XDG base directory specification.
+func defaultDataDir() string {
+	if dir := os.Getenv("GATEHOUSE_DATA_DIR"); dir != "" {
+		return dir
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "gatehouse")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "gatehouse-data"
+	}
+	return filepath.Join(home, ".local", "share", "gatehouse")
+}
+
+func parseUp(args []string, stdout io.Writer) (Config, error) {
+	var c Config
+	fs := flag.NewFlagSet("up", flag.ContinueOnError)
+	dataDirFlag(fs, &c.DataDir)
+	fs.StringVar(&c.Listen, "listen", defaultListen, "`HOST:PORT` of the listener for people and clients")
+	fs.StringVar(&c.ProxyListen, "proxy-listen", defaultProxy, "`HOST:PORT` (loopback) of the proxy that answers for the cloud's host names")
+	fs.StringVar(&c.WebhookListen, "webhook-listen", "127.0.0.1:0", "`HOST:PORT` of the listener for the webhooks of API servers")
+	fs.StringVar(&c.PublicURL, "public-url", "", "`URL` under which people reach this server; fixed at first start (default https://localhost:PORT)")
+	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
+	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://...; default: SQLite in the data directory")
+	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
+	fs.BoolVar(&c.Verbose, "verbose", false, "log every request")
+	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
+		return c, err
+	}
+	return c, c.check()
+}
+
+// check refuses values that could never work, each with the flag's name.
+func (c *Config) check() error {
+	for name, addr := range map[string]string{"listen": c.Listen, "proxy-listen": c.ProxyListen, "webhook-listen": c.WebhookListen} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return usageError{fmt.Errorf("--%s %q is not HOST:PORT; give one like 127.0.0.1:8443", name, addr)}
+		}
+	}
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			return usageError{fmt.Errorf("--public-url %q is not of the form https://HOST[:PORT]", c.PublicURL)}
+		}
+		// MSAL for Go finds the device code endpoint by replacing every "token" in the token endpoint's URL.
+		if strings.Contains(strings.ToLower(u.Host), "token") {
+			return usageError{fmt.Errorf("--public-url %q: the host name must not contain \"token\", because MSAL for Go would rewrite it", c.PublicURL)}
+		}
+		c.PublicURL = "https://" + strings.ToLower(u.Host)
+	}
+	if strings.Contains(strings.ToLower(c.Domain), "token") {
+		return usageError{fmt.Errorf("--domain %q must not contain \"token\", because MSAL for Go would rewrite it", c.Domain)}
+	}
+	if c.DataDir == "" {
+		return usageError{errors.New("--data-dir is empty")}
+	}
+	dir, err := filepath.Abs(c.DataDir)
+	c.DataDir = dir
+	return err
+}
+
+// publicURL is the default for a first start on this listener.
+func publicURL(listener net.Addr) string {
+	at, err := netip.ParseAddrPort(listener.String())
+	if err != nil || at.Port() == 443 {
+		return "https://localhost"
+	}
+	return fmt.Sprintf("https://localhost:%d", at.Port())
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"text/tabwriter"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/sts"
+)
+
+// The control socket is how the helpers talk to the server on the same data directory. It needs no password: the
+// folder, and so the socket in it, is open to the server's owner alone, who could as well read the keys.
+const controlSocket = "control.sock"
+
+// facts are what clients need to know of a server.
+type facts struct {
+	URL          string `json:"url"`
+	Proxy        string `json:"proxy"` // URL
+	Tenant       string `json:"tenant"`
+	Subscription string `json:"subscription"`
+	Domain       string `json:"domain"`
+	Admin        string `json:"admin"` // UPN
+}
+
+// status is the answer to GET /status.
+type status struct {
+	facts
+	Ready    bool            `json:"ready"`
+	Reason   string          `json:"reason,omitempty"` // why not ready
+	Version  string          `json:"version"`
+	Revision int64           `json:"revision"`
+	Clusters []clusterStatus `json:"clusters"`
+}
+
+type clusterStatus struct {
+	ID, State, Endpoint string
+	Running             bool
+}
+
+type keyStatus struct {
+	ID                          string
+	SignsFrom, Retires          time.Time
+	Signing, InForce, Withdrawn bool
+}
+
+// listenControl opens the socket, replacing one that a killed server left behind: the lock is ours.
+func (d *dataDir) listenControl() (net.Listener, error) {
+	path, done, err := socketPath(d.path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := os.Remove(d.file(controlSocket)); err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("replace the control socket: %w", err)
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket in %s: %w", d.path, err)
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false) // its path may be gone by then; see socketPath
+	return ln, os.Chmod(d.file(controlSocket), 0o600)
+}
+
+// socketPath gives the socket a name that fits into a socket address, of 107 bytes, however deep the folder is.
+func socketPath(dir string) (path string, done func(), err error) {
+	path = filepath.Join(dir, controlSocket)
+	if len(path) <= 107 {
+		return path, func() {}, nil
+	}
+	if runtime.GOOS != "linux" {
+		return "", nil, fmt.Errorf("the path %s is too long for a socket; choose a shorter --data-dir", path)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), controlSocket), func() { f.Close() }, nil
+}
+
+// control asks the server on a data directory.
+func control(ctx context.Context, dir, method, path string, out any) error {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			path, done, err := socketPath(dir)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, method, "http://gatehouse"+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no server answers on %s; start one with: gatehouse up --data-dir %s", dir, dir)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s", bytes.TrimSpace(body))
+	}
+	return json.Unmarshal(body, out)
+}
+
+// controlHandler answers on the control socket.
+func (s *server) controlHandler() http.Handler {
+	m := web.NewMux(func(w http.ResponseWriter, r *http.Request, err error) {
+		e := fault.From(err)
+		if e.Kind == fault.Internal {
+			s.log.Error("control", "path", r.URL.Path, "err", err)
+		}
+		http.Error(w, e.Message, web.Status(e.Kind))
+	})
+	m.Handle("GET /status", func(w http.ResponseWriter, r *http.Request) error {
+		return web.WriteJSON(w, http.StatusOK, s.status())
+	})
+	m.Handle("GET /keys", func(w http.ResponseWriter, r *http.Request) error {
+		return web.WriteJSON(w, http.StatusOK, s.keyList())
+	})
+	m.Handle("POST /keys/roll", func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.keys.Roll(r.Context()); err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, s.keyList())
+	})
+	m.Handle("POST /keys/{kid}/withdraw", func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.keys.Withdraw(r.Context(), r.PathValue("kid")); err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, s.keyList())
+	})
+	return m
+}
+
+func (s *server) keyList() []keyStatus {
+	now := time.Now()
+	state := sts.In(s.feed.View())
+	signing := state.Signing(now)
+	var out []keyStatus
+	for _, k := range state.Keys() {
+		out = append(out, keyStatus{
+			ID: k.ID, SignsFrom: k.SignsFrom, Retires: k.Retires, Withdrawn: k.Withdrawn,
+			Signing: signing != nil && signing.ID == k.ID, InForce: k.InForce(now),
+		})
+	}
+	return out
+}
+
+func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	var dir string
+	var asJSON bool
+	fs := flag.NewFlagSet("status", flag.ContinueOnError)
+	dataDirFlag(fs, &dir)
+	fs.BoolVar(&asJSON, "json", false, "print JSON")
+	if err := parse(fs, args, stdout, "status [--data-dir DIR] [--json]"); err != nil {
+		return err
+	}
+	var s status
+	if err := control(ctx, dir, http.MethodGet, "/status", &s); err != nil {
+		return err
+	}
+	if asJSON {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	state := "ready"
+	if !s.Ready {
+		state = "not ready: " + s.Reason
+	}
+	fmt.Fprintf(w, "state\t%s\nversion\t%s\nurl\t%s\nproxy\t%s\ntenant\t%s (%s)\nsubscription\t%s\nadministrator\t%s\nrevision\t%d\n",
+		state, s.Version, s.URL, s.Proxy, s.Tenant, s.Domain, s.Subscription, s.Admin, s.Revision)
+	for _, c := range s.Clusters {
+		running := "stopped"
+		if c.Running {
+			running = "running at " + c.Endpoint
+		}
+		fmt.Fprintf(w, "cluster\t%s: %s, %s\n", c.ID, c.State, running)
+	}
+	return w.Flush()
+}
+
+func runKeys(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	var dir string
+	fs := flag.NewFlagSet("keys", flag.ContinueOnError)
+	dataDirFlag(fs, &dir)
+	withdraw := fs.String("withdraw", "", "stop the key of this `KID` at once: every token it has signed is refused")
+	roll := fs.Bool("roll", false, "publish a new key, which signs a day later")
+	if err := parse(fs, args, stdout, "keys [--data-dir DIR] [--roll | --withdraw KID]"); err != nil {
+		return err
+	}
+	method, path := http.MethodGet, "/keys"
+	switch {
+	case *roll && *withdraw != "":
+		return usageError{fmt.Errorf("--roll and --withdraw exclude each other")}
+	case *roll:
+		method, path = http.MethodPost, "/keys/roll"
+	case *withdraw != "":
+		method, path = http.MethodPost, "/keys/"+url.PathEscape(*withdraw)+"/withdraw"
+	}
+	var keys []keyStatus
+	if err := control(ctx, dir, method, path, &keys); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "KID\tSTATE\tSIGNS FROM\tRETIRES")
+	for _, k := range keys {
+		state := "published"
+		switch {
+		case k.Withdrawn:
+			state = "withdrawn"
+		case k.Signing:
+			state = "signing"
+		case !k.InForce:
+			state = "retired"
+		}
+		retires := "-"
+		if !k.Retires.IsZero() {
+			retires = k.Retires.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.ID, state, k.SignsFrom.Format(time.RFC3339), retires)
+	}
+	return w.Flush()
+}

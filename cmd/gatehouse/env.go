@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// foreign are the variables that would lead a client elsewhere, or make it sign in with the credentials of a real
+// cloud here.
+var foreign = []string{
+	"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_TENANT_ID",
+	"AZURE_SUBSCRIPTION_ID", "AZURE_USERNAME", "AZURE_PASSWORD", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST",
+	"AAD_SERVICE_PRINCIPAL_CLIENT_ID", "AAD_SERVICE_PRINCIPAL_CLIENT_SECRET", "AAD_SERVICE_PRINCIPAL_CLIENT_CERTIFICATE",
+	"AAD_SERVICE_PRINCIPAL_CLIENT_CERTIFICATE_PASSWORD", "AAD_USER_PRINCIPAL_NAME", "AAD_USER_PRINCIPAL_PASSWORD", "AAD_LOGIN_METHOD",
+	"ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_CLIENT_CERTIFICATE", "ARM_CLIENT_CERTIFICATE_PATH", "ARM_CLIENT_CERTIFICATE_PASSWORD",
+	"ARM_TENANT_ID", "ARM_SUBSCRIPTION_ID", "ARM_ENVIRONMENT", "ARM_METADATA_HOSTNAME", "ARM_CLOUD_METADATA_URL", "ARM_OIDC_TOKEN",
+	"ARM_OIDC_REQUEST_TOKEN", "ARM_OIDC_REQUEST_URL", "ARM_USE_MSI", "ARM_MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET",
+}
+
+func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var dir, shell string
+	fs := flag.NewFlagSet("env", flag.ContinueOnError)
+	dataDirFlag(fs, &dir)
+	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
+	if err := parse(fs, args, stdout, "env [--data-dir DIR] [--shell sh|fish|powershell]"); err != nil {
+		return err
+	}
+	print, ok := shells[shell]
+	if !ok {
+		return usageError{fmt.Errorf("--shell %q is not known; choose sh, fish or powershell", shell)}
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	f, err := awaitFacts(ctx, dir, stderr)
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	for _, name := range foreign {
+		print.unset(&out, name)
+	}
+	for _, v := range environment(dir, f, os.Getenv) {
+		print.set(&out, v[0], v[1])
+	}
+	_, err = io.WriteString(stdout, out.String())
+	return err
+}
+
+// environment is what clients need, as name and value.
+func environment(dir string, f facts, getenv func(string) string) [][2]string {
+	bundle := filepath.Join(dir, "ca-bundle.crt")
+	noProxy := []string{"localhost", "127.0.0.1", "::1"}
+	for _, old := range strings.Split(getenv("NO_PROXY")+","+getenv("no_proxy"), ",") {
+		if old = strings.TrimSpace(old); old != "" && !slices.Contains(noProxy, old) {
+			noProxy = append(noProxy, old)
+		}
+	}
+	none := strings.Join(noProxy, ",")
+	return [][2]string{
+		{"HTTPS_PROXY", f.Proxy}, {"https_proxy", f.Proxy}, {"NO_PROXY", none}, {"no_proxy", none},
+		{"REQUESTS_CA_BUNDLE", bundle}, {"SSL_CERT_FILE", bundle}, {"NODE_EXTRA_CA_CERTS", bundle},
+		{"AZURE_CONFIG_DIR", filepath.Join(dir, "azure")}, {"KUBECACHEDIR", filepath.Join(dir, "kube-cache")},
+		{"AZD_CONFIG_DIR", filepath.Join(dir, "azd")}, {"KUBECONFIG", filepath.Join(dir, "kubeconfig")},
+		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", f.Tenant}, {"GATEHOUSE_SUBSCRIPTION_ID", f.Subscription},
+		{"GATEHOUSE_DOMAIN", f.Domain}, {"GATEHOUSE_ADMIN", f.Admin}, {"GATEHOUSE_DATA_DIR", dir},
+	}
+}
+
+// shells print assignments for eval, with values that no shell takes for anything else.
+var shells = map[string]struct {
+	set   func(w io.Writer, name, value string)
+	unset func(w io.Writer, name string)
+}{
+	"sh": {
+		func(w io.Writer, name, value string) {
+			fmt.Fprintf(w, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+		},
+		func(w io.Writer, name string) { fmt.Fprintf(w, "unset %s\n", name) },
+	},
+	"fish": {
+		func(w io.Writer, name, value string) {
+			fmt.Fprintf(w, "set -gx %s '%s'\n", name, strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value))
+		},
+		func(w io.Writer, name string) { fmt.Fprintf(w, "set -e %s\n", name) },
+	},
+	"powershell": {
+		func(w io.Writer, name, value string) {
+			fmt.Fprintf(w, "$env:%s = '%s'\n", name, strings.ReplaceAll(value, "'", "''"))
+		},
+		func(w io.Writer, name string) {
+			fmt.Fprintf(w, "Remove-Item Env:%s -ErrorAction SilentlyContinue\n", name)
+		},
+	},
+}
+
+const (
+	startLimit = 90 * time.Second // a first start makes keys and a database; more than that and something is wrong
+	comeLimit  = 5 * time.Second  // for a server that was started in the same moment to take its data directory
+)
+
+// awaitFacts waits until the server on a data directory is ready, because people start it in the background and go on at once.
+func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error) {
+	start := time.Now()
+	said := false
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var s status
+		if err := control(ctx, dir, http.MethodGet, "/status", &s); err == nil && s.Ready {
+			return s.facts, nil
+		}
+		waited := time.Since(start)
+		switch {
+		case waited > comeLimit && !locked(dir):
+			return facts{}, fmt.Errorf("no server is running on %s; start one with: gatehouse up --data-dir %s", dir, dir)
+		case waited > startLimit:
+			return facts{}, fmt.Errorf("the server on %s did not get ready within %s; its own output says why", dir, startLimit)
+		case !said && waited > time.Second:
+			said = true
+			fmt.Fprintf(stderr, "waiting for the server on %s to get ready\n", dir)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return facts{}, ctx.Err()
+		}
+	}
+}

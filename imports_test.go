@@ -1,0 +1,138 @@
+package gatehouse
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gatehouse-k8s/gatehouse"
+
+// mayImport is the map of docs/architecture.md: what each package may import of this module. Imports run inwards only.
+// internal/web and internal/cache are the faces' common ground; the nouns (feed, fault, directory, rbac, aks's state,
+// audit) know no HTTP, no SQL and no Kubernetes.
+var mayImport = map[string][]string{
+	"fault":          {},
+	"feed":           {}, // what a store implements; carries opaque records
+	"audit":          {},
+	"internal/cache": {},
+	"internal/pki":   {},
+	"internal/web":   {"fault"},
+
+	"directory": {"fault", "feed"},
+	"rbac":      {"directory", "fault", "feed"},
+
+	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/web"},
+	"graph":   {"audit", "directory", "fault", "feed", "internal/web", "sts"},
+	"arm":     {"audit", "directory", "fault", "feed", "internal/web", "rbac", "sts"},
+	"aks":     {"arm", "audit", "directory", "fault", "feed", "internal/web", "rbac"}, // a resource provider is served by arm
+	"webhook": {"aks", "audit", "directory", "fault", "feed", "internal/cache", "rbac", "sts"},
+
+	"cluster": {"aks", "directory", "fault", "internal/pki"}, // implements aks.ControlPlanes
+	"front":   {"internal/pki"},                              // knows faces as http.Handlers only
+
+	"store":           {"fault", "feed"},
+	"store/storetest": {"feed", "store"},
+
+	"cmd/gatehouse": {"aks", "arm", "audit", "cluster", "directory", "fault", "feed", "front", "graph", "internal/pki", "internal/web", "rbac", "store", "sts", "webhook"},
+}
+
+// mayNotImport holds what a noun must never know, whatever it is for.
+var mayNotImport = map[string][]string{
+	"fault":     {"net/http", "database/sql"},
+	"feed":      {"net/http", "database/sql"},
+	"audit":     {"net/http", "database/sql"},
+	"directory": {"net/http", "database/sql"},
+	"rbac":      {"net/http", "database/sql"},
+}
+
+// TestImports holds the table against the code. Tests may import more: they wire real parts together.
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for file, src := range sources(t) {
+		pkg := filepath.ToSlash(filepath.Dir(file))
+		if pkg == "." || strings.HasPrefix(pkg, "kube") || strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		allowed, known := mayImport[pkg]
+		if !known {
+			t.Errorf("%s: package %s is not in the import table; add it there and to docs/architecture.md", file, pkg)
+			continue
+		}
+		seen[pkg] = true
+		for _, path := range src.imports {
+			if inner, ok := strings.CutPrefix(path, module+"/"); ok && !slices.Contains(allowed, inner) {
+				t.Errorf("%s: %s must not import %s", file, pkg, inner)
+			}
+			if slices.Contains(mayNotImport[pkg], path) {
+				t.Errorf("%s: %s must not know %s", file, pkg, path)
+			}
+		}
+	}
+	for pkg := range mayImport {
+		if !seen[pkg] {
+			t.Errorf("package %s is in the import table but has no code", pkg)
+		}
+	}
+}
+
+// TestPackageDocs demands that every package says what it is.
+func TestPackageDocs(t *testing.T) {
+	documented := map[string]bool{}
+	for file, src := range sources(t) {
+		pkg := filepath.ToSlash(filepath.Dir(file))
+		if pkg == "." || strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		documented[pkg] = documented[pkg] || src.doc
+	}
+	for pkg, ok := range documented {
+		if !ok {
+			t.Errorf("package %s has no package comment", pkg)
+		}
+	}
+}
+
+type source struct {
+	imports []string
+	doc     bool
+}
+
+func sources(t *testing.T) map[string]source {
+	t.Helper()
+	out := map[string]source{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "bin") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		s := source{doc: f.Doc != nil}
+		for _, i := range f.Imports {
+			p, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, p)
+		}
+		out[path] = s
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
