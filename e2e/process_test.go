@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestKilledWhileCreating kills the server in the middle of `az aks create` and starts it again: the cluster ends
+// finished or cleanly failed, and everything that was confirmed before is still there.
+func TestKilledWhileCreating(t *testing.T) {
+	d := up(t, "--listen", freePort(t), "--proxy-listen", freePort(t))
+	d.loginAdmin()
+	group := d.run("az", "ad", "group", "create", "--display-name", "admins", "--mail-nickname", "admins", "--query", "id", "-o", "tsv")
+	d.user("alice", alicePassword)
+	d.run("az", "group", "create", "-n", "rg", "-l", "centralus", "-o", "none")
+	d.run("az", "aks", "create", "-g", "rg", "-n", "c1", "--enable-aad", "--aad-admin-group-object-ids", group, "--generate-ssh-keys", "--no-wait", "-o", "none")
+	d.kill()
+	d.start()
+	const creation = 60 * time.Second
+	eventually(t, creation, "the cluster comes to an end state", func() (bool, string) {
+		state := d.run("az", "aks", "show", "-g", "rg", "-n", "c1", "--query", "provisioningState", "-o", "tsv")
+		return state == "Succeeded" || state == "Failed", state
+	})
+	if state := d.run("az", "aks", "show", "-g", "rg", "-n", "c1", "--query", "provisioningState", "-o", "tsv"); state == "Succeeded" {
+		d.run("az", "aks", "get-credentials", "-g", "rg", "-n", "c1", "--admin")
+		d.run("kubectl", "get", "nodes")
+	}
+	d.run("az", "ad", "group", "show", "--group", "admins")
+	d.run("az", "ad", "user", "show", "--id", d.upn("alice"))
+
+	// A running cluster survives both a kill and an orderly stop, with what was written to it.
+	d.run("kubectl", "create", "namespace", "kept")
+	d.kill()
+	d.start()
+	d.awaitNamespace("kept")
+	d.stop()
+	d.start()
+	d.awaitNamespace("kept")
+	d.run("az", "aks", "delete", "-g", "rg", "-n", "c1", "--yes")
+	left, err := os.ReadDir(filepath.Join(d.dir, "clusters"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("after the delete, clusters/ holds %v (%v)", left, err)
+	}
+}
+
+func (d *deployment) awaitNamespace(name string) {
+	d.t.Helper()
+	const restart = 30 * time.Second
+	eventually(d.t, restart, "namespace "+name+" is there after a restart", func() (bool, string) {
+		r := d.try("kubectl", "get", "namespace", name)
+		return r.code == 0, r.stdout + r.stderr
+	})
+}
+
+// TestRefusesToStart demands one clear message for each way in which a start cannot work.
+func TestRefusesToStart(t *testing.T) {
+	bin := tool(t, "gatehouse", "it with `make build`")
+	running := up(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want []string
+	}{
+		{"a second up on the directory", []string{"up", "--data-dir", running.dir}, 1, []string{"already running", running.dir}},
+		{"port in use", []string{"up", "--data-dir", t.TempDir(), "--listen", busy.Addr().String()}, 1, []string{busy.Addr().String(), "--listen"}},
+		{"data directory is a file", []string{"up", "--data-dir", file}, 1, []string{file}},
+		{"proxy for everybody", []string{"up", "--data-dir", t.TempDir(), "--listen", freePort(t), "--proxy-listen", "0.0.0.0:0"}, 1, []string{"loopback"}},
+		{"unknown flag", []string{"up", "--bogus"}, 2, []string{"bogus", "--help"}},
+		{"unknown command", []string{"upp"}, 2, []string{`"upp"`, "up"}},
+		{"bad address", []string{"up", "--listen", "8443"}, 2, []string{"--listen", "8443", "HOST:PORT"}},
+		{"bad public URL", []string{"up", "--public-url", "http://x"}, 2, []string{"--public-url", "https://"}},
+		{"bad shell", []string{"env", "--shell", "tcsh"}, 2, []string{"tcsh", "powershell"}},
+		{"bad database", []string{"up", "--data-dir", t.TempDir(), "--listen", freePort(t), "--proxy-listen", freePort(t), "--database", "mysql://x"}, 1, []string{"mysql"}},
+		{"env without a server", []string{"env", "--data-dir", t.TempDir()}, 1, []string{"gatehouse up --data-dir"}},
+		{"status without a server", []string{"status", "--data-dir", t.TempDir()}, 1, []string{"gatehouse up --data-dir"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, bin, c.args...)
+			out, _ := cmd.CombinedOutput()
+			if code := cmd.ProcessState.ExitCode(); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("want %q in: %s", want, out)
+				}
+			}
+			if n := strings.Count(strings.TrimSpace(string(out)), "\n"); c.code == 1 && n > 0 {
+				t.Errorf("want one line, got %s", out)
+			}
+		})
+	}
+}
