@@ -22,7 +22,8 @@ import (
 const Env = "GATEHOUSE_PARENT_FD"
 
 // grace is what a server gets between SIGTERM and its forced end. An API
-// server that loses etcd at the same moment needs all of it.
+// server that loses etcd at the same moment would wait for it in vain, and
+// whoever starts again next waits for its port.
 const grace = 3 * time.Second
 
 // Hold reads Env. If it is set, this process gets SIGTERM when its parent is
