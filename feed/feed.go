@@ -85,8 +85,8 @@ type Log interface {
 	// appends commits with its feed entries as one revision; if plan fails, nothing is written.
 	Write(ctx context.Context, plan func(Tx) error) error
 
-	// Watch signals that the feed may have grown, at least after every write of any replica and, on an engine
-	// that can lose a signal, from time to time. The channel closes when ctx ends.
+	// Watch signals that the feed may have grown: at once, after every write of any replica, and every few seconds
+	// in any case, so that the reader of an idle database hears from it. The channel closes when ctx ends.
 	Watch(ctx context.Context) (<-chan struct{}, error)
 
 	// Ping asks the database for a sign of life.

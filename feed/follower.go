@@ -68,11 +68,7 @@ func (f *Follower) Changed() <-chan struct{} {
 // Stale reports whether the database has been silent for longer than MaxStaleness: then this replica may
 // miss a removal and must not let anyone in by the directory.
 func (f *Follower) Stale() bool {
-	limit := f.MaxStaleness
-	if limit == 0 {
-		limit = DefaultMaxStaleness
-	}
-	return f.now().Sub(time.Unix(0, f.heard.Load())) > limit
+	return f.now().Sub(time.Unix(0, f.heard.Load())) > f.maxStaleness()
 }
 
 // CatchUp brings the view to the head of the feed.
@@ -80,15 +76,25 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	asked := f.now()
-	records, to, err := f.Log.Since(ctx, f.View().Position)
+	// A database that hangs must not keep f.mu: once it, or another in its place, answers again, so must we.
+	limited, cancel := context.WithTimeout(ctx, f.maxStaleness())
+	records, to, err := f.Log.Since(limited, f.View().Position)
+	cancel()
 	if errors.Is(err, ErrReload) {
 		return f.reload(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	f.heard.Store(asked.UnixNano())
-	return f.advance(records, to)
+	if to != f.View().Position {
+		next, err := f.View().apply(records, to)
+		if err != nil {
+			return err
+		}
+		f.publish(next)
+	}
+	f.heard.Store(asked.UnixNano()) // not before: who cannot fold what he hears is as good as deaf
+	return nil
 }
 
 // Update makes one write. plan sees the view at the head, and secrets as they are, under the store's
@@ -97,10 +103,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 func (f *Follower) Update(ctx context.Context, plan func(*View, Secrets) (Change, error)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var (
-		records []Record
-		to      Position
-	)
+	var next *View
 	asked := f.now()
 	err := f.Log.Write(ctx, func(tx Tx) error {
 		missed, head, err := tx.Since(ctx, f.View().Position)
@@ -115,11 +118,12 @@ func (f *Follower) Update(ctx context.Context, plan func(*View, Secrets) (Change
 		if err != nil {
 			return err
 		}
-		if to, err = tx.Append(ctx, change); err != nil {
+		to, err := tx.Append(ctx, change)
+		if err != nil {
 			return err
 		}
-		records = append(missed, change.Records...)
-		return nil
+		next, err = view.apply(change.Records, to) // what cannot be folded must not commit: no replica could go on
+		return err
 	})
 	if errors.Is(err, ErrReload) {
 		if err := f.reload(ctx); err != nil {
@@ -131,24 +135,15 @@ func (f *Follower) Update(ctx context.Context, plan func(*View, Secrets) (Change
 		return err
 	}
 	f.heard.Store(asked.UnixNano())
-	return f.advance(records, to)
+	if next.Position != f.View().Position {
+		f.publish(next)
+	}
+	return nil
 }
 
 // Secret reads a secret from the store.
 func (f *Follower) Secret(ctx context.Context, kind Kind, key string) (Secret, error) {
 	return f.Log.Secret(ctx, kind, key)
-}
-
-func (f *Follower) advance(records []Record, to Position) error {
-	if to == f.View().Position {
-		return nil
-	}
-	next, err := f.View().apply(records, to)
-	if err != nil {
-		return err
-	}
-	f.publish(next)
-	return nil
 }
 
 func (f *Follower) reload(ctx context.Context) error {
@@ -188,6 +183,13 @@ func (f *Follower) publish(v *View) {
 	close(f.changed)
 	f.changed = make(chan struct{})
 	f.waitMu.Unlock()
+}
+
+func (f *Follower) maxStaleness() time.Duration {
+	if f.MaxStaleness != 0 {
+		return f.MaxStaleness
+	}
+	return DefaultMaxStaleness
 }
 
 func (f *Follower) now() time.Time {
