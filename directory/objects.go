@@ -104,18 +104,19 @@ type PasswordCredential struct {
 
 // Application is an app registration.
 type Application struct {
-	ID             ID                   `json:"id"`
-	Tenant         ID                   `json:"tenant"`
-	AppID          ID                   `json:"appId"` // the client id
-	DisplayName    string               `json:"displayName"`
-	IdentifierURIs []string             `json:"identifierUris,omitempty"`
-	RedirectURIs   []string             `json:"redirectUris,omitempty"`
-	PublicClient   bool                 `json:"isFallbackPublicClient,omitempty"` // may sign in without a credential
-	Passwords      []PasswordCredential `json:"passwordCredentials,omitempty"`
-	Scopes         []Permission         `json:"scopes,omitempty"`
-	Roles          []Permission         `json:"roles,omitempty"`
-	TokenVersion   int                  `json:"requestedAccessTokenVersion,omitempty"` // 2, else version 1 tokens
-	Created        time.Time            `json:"created"`
+	ID              ID                   `json:"id"`
+	Tenant          ID                   `json:"tenant"`
+	AppID           ID                   `json:"appId"` // the client id
+	DisplayName     string               `json:"displayName"`
+	IdentifierURIs  []string             `json:"identifierUris,omitempty"`
+	RedirectURIs    []string             `json:"redirectUris,omitempty"` // of the public client: devices, command lines
+	WebRedirectURIs []string             `json:"webRedirectUris,omitempty"`
+	PublicClient    bool                 `json:"isFallbackPublicClient,omitempty"` // may sign in without a credential
+	Passwords       []PasswordCredential `json:"passwordCredentials,omitempty"`
+	Scopes          []Permission         `json:"scopes,omitempty"`
+	Roles           []Permission         `json:"roles,omitempty"`
+	TokenVersion    int                  `json:"requestedAccessTokenVersion,omitempty"` // 2, else version 1 tokens
+	Created         time.Time            `json:"created"`
 }
 
 // Types of service principals.

@@ -3,6 +3,7 @@ package directory
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -139,6 +140,26 @@ func (s *State) Applications(tenant ID) []*Application {
 // ServicePrincipals returns the service principals of a tenant in the order of their ids.
 func (s *State) ServicePrincipals(tenant ID) []*ServicePrincipal {
 	return inTenant(s.principals, tenant, func(p *ServicePrincipal) (ID, ID) { return p.Tenant, p.ID })
+}
+
+// EachUser visits the users of a tenant, in no order.
+func (s *State) EachUser(tenant ID) iter.Seq[*User] {
+	return eachInTenant(s.users, func(u *User) bool { return u.Tenant == tenant })
+}
+
+// EachGroup visits the groups of a tenant, in no order.
+func (s *State) EachGroup(tenant ID) iter.Seq[*Group] {
+	return eachInTenant(s.groups, func(g *Group) bool { return g.Tenant == tenant })
+}
+
+// EachApplication visits the app registrations of a tenant, in no order.
+func (s *State) EachApplication(tenant ID) iter.Seq[*Application] {
+	return eachInTenant(s.applications, func(a *Application) bool { return a.Tenant == tenant })
+}
+
+// EachServicePrincipal visits the service principals of a tenant, in no order.
+func (s *State) EachServicePrincipal(tenant ID) iter.Seq[*ServicePrincipal] {
+	return eachInTenant(s.principals, func(p *ServicePrincipal) bool { return p.Tenant == tenant })
 }
 
 // Owners returns the owners of a group, application or service principal.
@@ -407,6 +428,16 @@ func values[K comparable, V any](m feed.Map[K, V]) []V {
 		out = append(out, v)
 	}
 	return out
+}
+
+func eachInTenant[T any](m feed.Map[ID, *T], in func(*T) bool) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for _, v := range m.All() {
+			if in(v) && !yield(v) {
+				return
+			}
+		}
+	}
 }
 
 func inTenant[T any](m feed.Map[ID, *T], tenant ID, ids func(*T) (tenant, id ID)) []*T {

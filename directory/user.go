@@ -1,7 +1,11 @@
 package directory
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,14 +21,14 @@ type NewUser struct {
 
 // CreateUser adds a user to the tenant in u.Tenant. A UPN that another user has is a conflict.
 func (d *Directory) CreateUser(ctx context.Context, by Actor, u NewUser) (*User, error) {
-	if err := CheckPassword(u.Password, u.UPN); err != nil {
+	user := u.User
+	if err := d.State().mayWrite(by, user.Tenant); err != nil { // before the expensive hash; checked again below
 		return nil, err
 	}
-	hash, err := d.Hasher.Hash(ctx, u.Password)
+	hash, err := d.newHash(ctx, u.Password, user.UPN)
 	if err != nil {
 		return nil, err
 	}
-	user := u.User
 	err = d.update(ctx, by, func(p *plan) error {
 		if err := p.mayWrite(by, user.Tenant); err != nil {
 			return err
@@ -49,16 +53,42 @@ func (d *Directory) CreateUser(ctx context.Context, by Actor, u NewUser) (*User,
 	return &user, nil
 }
 
-// UpdateUser lets change edit a copy of the user. It may not change the id or the tenant.
-func (d *Directory) UpdateUser(ctx context.Context, by Actor, id ID, change func(*User)) error {
+// UserPatch is what PatchUser takes.
+type UserPatch struct {
+	Change     func(*User) // edits a copy; it may not change the id or the tenant. May be nil
+	Password   string      // the new one; empty: it stays
+	MustChange *bool       // whether the password must be changed at the next sign-in; nil: as it is, or no with a new one
+}
+
+// PatchUser changes a user in one write, as an administrator does. A new password ends the user's sessions and tokens.
+func (d *Directory) PatchUser(ctx context.Context, by Actor, id ID, patch UserPatch) error {
+	var hash []byte
+	if patch.Password != "" {
+		u, err := d.State().userFor(by, id) // before the expensive hash; checked again below
+		if err != nil {
+			return err
+		}
+		if hash, err = d.newHash(ctx, patch.Password, u.UPN); err != nil {
+			return err
+		}
+	}
 	return d.update(ctx, by, func(p *plan) error {
 		old, err := p.userFor(by, id)
 		if err != nil {
 			return err
 		}
 		user := *old
-		change(&user)
+		if patch.Change != nil {
+			patch.Change(&user)
+		}
 		user.ID, user.Tenant, user.Created = old.ID, old.Tenant, old.Created
+		if hash != nil {
+			user.SessionsValidFrom, user.MustChange = p.now.UnixNano(), false
+			p.putSecret(KindPassword, id.String(), user.Tenant, hash, noExpiry)
+		}
+		if patch.MustChange != nil {
+			user.MustChange = *patch.MustChange
+		}
 		if err := p.checkUser(&user); err != nil {
 			return err
 		}
@@ -72,47 +102,75 @@ func (d *Directory) UpdateUser(ctx context.Context, by Actor, id ID, change func
 	})
 }
 
+// UpdateUser lets change edit a copy of the user. It may not change the id or the tenant.
+func (d *Directory) UpdateUser(ctx context.Context, by Actor, id ID, change func(*User)) error {
+	return d.PatchUser(ctx, by, id, UserPatch{Change: change})
+}
+
 // ResetPassword sets a user's password as an administrator does. It ends the user's sessions and tokens.
 func (d *Directory) ResetPassword(ctx context.Context, by Actor, id ID, password string, mustChange bool) error {
-	u := d.State().User(id)
+	if password == "" {
+		return CheckPassword(password, "")
+	}
+	return d.PatchUser(ctx, by, id, UserPatch{Password: password, MustChange: &mustChange})
+}
+
+// ErrWrongPassword is what ChangePassword says of a wrong present password.
+var ErrWrongPassword = fault.New(fault.Invalid, "The currentPassword is not the account's present password; give the one you signed in with.").
+	At("currentPassword").WithCode("Request_BadRequest")
+
+// ChangePassword replaces a user's own password, given the present one. It ends the user's sessions and tokens. The
+// caller limits how often it may be tried.
+func (d *Directory) ChangePassword(ctx context.Context, by Actor, current, next string) error {
+	u := d.State().User(by.ID)
 	if u == nil {
-		return ErrNoObject(id.String())
+		return ErrNoObject(by.ID.String())
 	}
-	if _, err := d.State().userFor(by, id); err != nil { // before the expensive hash; checked again below
-		return err
+	kept, err := d.Feed.Secret(ctx, KindPassword, u.ID.String())
+	if err != nil && !errors.Is(err, feed.ErrNoSecret) {
+		return fmt.Errorf("read the password hash of %s: %w", u.ID, err)
 	}
-	if err := CheckPassword(password, u.UPN); err != nil {
-		return err
+	if ok, err := d.Hasher.Verify(ctx, kept.Body, current); err != nil || !ok {
+		return cmp.Or(err, error(ErrWrongPassword))
 	}
-	hash, err := d.Hasher.Hash(ctx, password)
+	if next == current {
+		return fault.New(fault.Invalid, "The newPassword is the present one; choose another.").At("newPassword").WithCode("Request_BadRequest")
+	}
+	hash, err := d.newHash(ctx, next, u.UPN)
 	if err != nil {
 		return err
 	}
 	return d.update(ctx, by, func(p *plan) error {
-		old, err := p.userFor(by, id)
-		if err != nil {
-			return err
+		old := p.User(u.ID)
+		now, err := p.secrets.Secret(ctx, KindPassword, u.ID.String())
+		if err != nil && !errors.Is(err, feed.ErrNoSecret) {
+			return fmt.Errorf("read the password hash of %s: %w", u.ID, err)
+		}
+		if old == nil || !bytes.Equal(now.Body, kept.Body) { // reset by somebody else since it was checked
+			return ErrWrongPassword
 		}
 		user := *old
-		user.MustChange = mustChange
-		user.SessionsValidFrom = p.now.UnixNano()
-		p.put(KindUser, id.String(), user.Tenant, &user)
-		p.putSecret(KindPassword, id.String(), user.Tenant, hash, noExpiry)
+		user.SessionsValidFrom, user.MustChange = p.now.UnixNano(), false
+		p.put(KindUser, user.ID.String(), user.Tenant, &user)
+		p.putSecret(KindPassword, user.ID.String(), user.Tenant, hash, noExpiry)
 		return nil
 	})
+}
+
+// newHash hashes a password that the rules allow.
+func (d *Directory) newHash(ctx context.Context, password, upn string) ([]byte, error) {
+	if err := CheckPassword(password, upn); err != nil {
+		return nil, err
+	}
+	return d.Hasher.Hash(ctx, password)
 }
 
 // RevokeSessions ends all sessions and tokens of a user. Users may do it to themselves.
 func (d *Directory) RevokeSessions(ctx context.Context, by Actor, id ID) error {
 	return d.update(ctx, by, func(p *plan) error {
-		old := p.User(id)
-		if old == nil {
-			return ErrNoObject(id.String())
-		}
-		if by.ID != id {
-			if err := p.mayWrite(by, old.Tenant); err != nil {
-				return err
-			}
+		old, err := p.userFor(by, id)
+		if old == nil || (err != nil && by.ID != id) {
+			return err
 		}
 		user := *old
 		user.SessionsValidFrom = p.now.UnixNano()
@@ -158,6 +216,9 @@ func (p *plan) checkUser(u *User) error {
 	if other := p.UserByUPN(u.UPN); other != nil && other.ID != u.ID {
 		return fault.New(fault.Conflict, "Another object with the same value for property userPrincipalName already exists: %s.", other.UPN).
 			At("userPrincipalName").WithCode("Request_BadRequest")
+	}
+	if u.Type != Member && u.Type != Guest {
+		return fault.New(fault.Invalid, "userType is %q; it may be Member or Guest", u.Type).At("userType").WithCode("Request_BadRequest")
 	}
 	if err := checkText("displayName", u.DisplayName, true, 256); err != nil {
 		return err

@@ -1,0 +1,295 @@
+package directory
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-k8s/gatehouse/fault"
+)
+
+// CreateApplication registers an application in the tenant in a.Tenant. The server chooses the object id and the client id.
+func (d *Directory) CreateApplication(ctx context.Context, by Actor, a Application) (*Application, error) {
+	err := d.update(ctx, by, func(p *plan) (err error) {
+		if err := p.mayWrite(by, a.Tenant); err != nil {
+			return err
+		}
+		if p.Tenant(a.Tenant) == nil {
+			return fault.New(fault.NotFound, "tenant %s does not exist", a.Tenant)
+		}
+		if a.ID, err = p.newID(); err != nil {
+			return err
+		}
+		if a.AppID, err = p.newID(); err != nil {
+			return err
+		}
+		a.Created, a.Passwords = p.now, nil
+		if err := p.checkApplication(&a); err != nil {
+			return err
+		}
+		p.put(KindApplication, a.ID.String(), a.Tenant, &a)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
+
+// UpdateApplication lets change edit a copy of the application. It may not change the ids, the tenant or the secrets. The
+// application's service principal takes over the display name and the identifier URIs.
+func (d *Directory) UpdateApplication(ctx context.Context, by Actor, id ID, change func(*Application) error) error {
+	return d.update(ctx, by, func(p *plan) error {
+		old, err := p.applicationFor(by, id)
+		if err != nil {
+			return err
+		}
+		app := *old
+		if err := change(&app); err != nil {
+			return err
+		}
+		app.ID, app.Tenant, app.AppID, app.Created, app.Passwords = old.ID, old.Tenant, old.AppID, old.Created, old.Passwords
+		if err := p.checkApplication(&app); err != nil {
+			return err
+		}
+		p.put(KindApplication, id.String(), app.Tenant, &app)
+		if principal := p.ServicePrincipalByName(app.Tenant, app.AppID.String()); principal != nil {
+			changed := *principal
+			changed.DisplayName, changed.Names = app.DisplayName, principalNames(&app)
+			p.put(KindServicePrincipal, changed.ID.String(), changed.Tenant, &changed)
+		}
+		return nil
+	})
+}
+
+// DeleteApplication removes an application and, as in Entra, its service principal, with their secrets.
+func (d *Directory) DeleteApplication(ctx context.Context, by Actor, id ID) error {
+	return d.update(ctx, by, func(p *plan) error {
+		app, err := p.applicationFor(by, id)
+		if err != nil {
+			return err
+		}
+		if principal := p.ServicePrincipalByName(app.Tenant, app.AppID.String()); principal != nil {
+			if err := p.removePrincipal(principal); err != nil {
+				return err
+			}
+		}
+		p.unlink(id, app.Tenant)
+		p.removeSecrets(id, app.Tenant, app.Passwords)
+		p.delete(KindApplication, id.String(), app.Tenant)
+		return nil
+	})
+}
+
+// CreateServicePrincipal makes the account of an application of the same tenant, by its client id.
+func (d *Directory) CreateServicePrincipal(ctx context.Context, by Actor, tenant, appID ID, enabled bool) (*ServicePrincipal, error) {
+	var principal ServicePrincipal
+	err := d.update(ctx, by, func(p *plan) error {
+		if err := p.mayWrite(by, tenant); err != nil {
+			return err
+		}
+		if other := p.ServicePrincipalByName(tenant, appID.String()); other != nil {
+			return fault.New(fault.Conflict, "The service principal cannot be created because the service principal name %s is already in use.", appID).
+				At("appId").WithCode("Request_MultipleObjectsWithSameKeyValue")
+		}
+		app := p.ApplicationByAppID(appID)
+		if app == nil || app.Tenant != tenant {
+			return fault.New(fault.Invalid, "The appId '%s' of the service principal does not reference a valid application object.", appID).
+				At("appId").WithCode("Request_BadRequest")
+		}
+		id, err := p.newID()
+		if err != nil {
+			return err
+		}
+		principal = ServicePrincipal{
+			ID: id, Tenant: tenant, AppID: appID, DisplayName: app.DisplayName, Names: principalNames(app),
+			Type: TypeApplication, Enabled: enabled, Created: p.now,
+		}
+		p.put(KindServicePrincipal, id.String(), tenant, &principal)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &principal, nil
+}
+
+// EnableServicePrincipal enables or disables a service principal. First-party ones stay as they are: without them
+// nobody could sign in to undo it.
+func (d *Directory) EnableServicePrincipal(ctx context.Context, by Actor, id ID, enabled bool) error {
+	return d.update(ctx, by, func(p *plan) error {
+		principal, err := p.principalFor(by, id)
+		if err != nil {
+			return err
+		}
+		if principal.Enabled && !enabled {
+			if err := p.keepAnAdministrator(id); err != nil {
+				return err
+			}
+		}
+		changed := *principal
+		changed.Enabled = enabled
+		p.put(KindServicePrincipal, id.String(), changed.Tenant, &changed)
+		return nil
+	})
+}
+
+// DeleteServicePrincipal removes a service principal with its memberships, ownerships, roles and secrets. Its
+// application stays.
+func (d *Directory) DeleteServicePrincipal(ctx context.Context, by Actor, id ID) error {
+	return d.update(ctx, by, func(p *plan) error {
+		principal, err := p.principalFor(by, id)
+		if err != nil {
+			return err
+		}
+		return p.removePrincipal(principal)
+	})
+}
+
+func (p *plan) removePrincipal(principal *ServicePrincipal) error {
+	if err := p.keepAnAdministrator(principal.ID); err != nil {
+		return err
+	}
+	p.unlink(principal.ID, principal.Tenant)
+	p.removeSecrets(principal.ID, principal.Tenant, principal.Passwords)
+	p.delete(KindServicePrincipal, principal.ID.String(), principal.Tenant)
+	return nil
+}
+
+func (p *plan) removeSecrets(object, tenant ID, credentials []PasswordCredential) {
+	for _, c := range credentials {
+		p.putSecret(KindAppSecret, pair(object, c.KeyID), tenant, nil, noExpiry)
+	}
+}
+
+// applicationFor returns an application of the caller's tenant that by may write to.
+func (s *State) applicationFor(by Actor, id ID) (*Application, error) {
+	a := s.Application(id)
+	if a == nil || (!by.system && a.Tenant != s.tenantOf(by.ID)) {
+		return nil, ErrNoObject(id.String())
+	}
+	return a, s.mayWrite(by, a.Tenant)
+}
+
+// principalFor returns a service principal of the caller's tenant that by may write to.
+func (s *State) principalFor(by Actor, id ID) (*ServicePrincipal, error) {
+	sp := s.ServicePrincipal(id)
+	if sp == nil || (!by.system && sp.Tenant != s.tenantOf(by.ID)) {
+		return nil, ErrNoObject(id.String())
+	}
+	if err := s.mayWrite(by, sp.Tenant); err != nil {
+		return nil, err
+	}
+	if sp.FirstParty {
+		return nil, fault.New(fault.Invalid, "%s is a first-party service principal, which every tenant needs; it cannot be changed or deleted", sp.DisplayName).
+			WithCode("Request_BadRequest")
+	}
+	return sp, nil
+}
+
+func principalNames(a *Application) []string {
+	return append([]string{a.AppID.String()}, a.IdentifierURIs...)
+}
+
+func (p *plan) checkApplication(a *Application) error {
+	if err := checkText("displayName", a.DisplayName, true, 256); err != nil {
+		return err
+	}
+	for i, uri := range a.IdentifierURIs {
+		if err := checkIdentifierURI(uri); err != nil {
+			return err
+		}
+		sameURI := func(other string) bool { return nameKey(other) == nameKey(uri) }
+		if slices.ContainsFunc(a.IdentifierURIs[:i], sameURI) || p.nameTaken(a, sameURI) {
+			return fault.New(fault.Invalid, "Another object with the same value for property identifierUris already exists: %s; choose another one.", uri).
+				At("identifierUris").WithCode("Request_BadRequest")
+		}
+	}
+	for _, uri := range a.RedirectURIs {
+		if err := checkRedirectURI("publicClient.redirectUris", uri, true); err != nil {
+			return err
+		}
+	}
+	for _, uri := range a.WebRedirectURIs {
+		if err := checkRedirectURI("web.redirectUris", uri, false); err != nil {
+			return err
+		}
+	}
+	if a.TokenVersion < 0 || a.TokenVersion > 2 {
+		return fault.New(fault.Invalid, "requestedAccessTokenVersion is %d; it may be null, 1 or 2", a.TokenVersion).
+			At("api.requestedAccessTokenVersion").WithCode("Request_BadRequest")
+	}
+	return nil
+}
+
+// nameTaken reports whether a name is the identifier URI of another application of the tenant, or a name of a
+// first-party one: whoever had such a name would receive the tokens that are meant for it.
+func (p *plan) nameTaken(a *Application, same func(string) bool) bool {
+	for _, first := range FirstParty {
+		if slices.ContainsFunc(first.IdentifierURIs, same) {
+			return true
+		}
+	}
+	for other := range p.EachApplication(a.Tenant) {
+		if other.ID != a.ID && slices.ContainsFunc(other.IdentifierURIs, same) {
+			return true
+		}
+	}
+	for other := range p.EachServicePrincipal(a.Tenant) {
+		if other.AppID != a.AppID && slices.ContainsFunc(other.Names, same) {
+			return true
+		}
+	}
+	return false
+}
+
+// nameKey is how names of resources are compared: clients ask with and without a slash at the end.
+func nameKey(name string) string { return strings.ToLower(strings.TrimSuffix(name, "/")) }
+
+// checkIdentifierURI accepts the schemes that Entra does (Microsoft Entra "Restrictions on identifier URIs"). Domains
+// need not be verified here. "spn:" is how clients mark a name; it must not be part of one.
+func checkIdentifierURI(uri string) error {
+	u, err := url.Parse(uri)
+	ok := err == nil && len(uri) <= 255 && u.Fragment == "" && u.RawQuery == "" && u.User == nil && !strings.ContainsAny(uri, " *\"<>\\")
+	if ok {
+		switch u.Scheme {
+		case "api", "http", "https", "ms-appx":
+			ok = u.Host != ""
+		case "urn":
+			ok = u.Opaque != ""
+		default:
+			ok = false
+		}
+	}
+	if !ok {
+		return fault.New(fault.Invalid, "identifierUris: %.300q is not a URI of the schemes api, https, http, urn or ms-appx, without query and fragment; use one like api://my-server", uri).
+			At("identifierUris").WithCode("Request_BadRequest")
+	}
+	return nil
+}
+
+// checkRedirectURI applies Entra's rules ("Redirect URI (reply URL) restrictions"): https, or http to this machine; public
+// clients may have a scheme of their own, but none that runs code or reads files in a browser.
+func checkRedirectURI(field, uri string, public bool) error {
+	u, err := url.Parse(uri)
+	ok := err == nil && len(uri) <= 2048 && u.Fragment == "" && !strings.ContainsAny(uri, " *\"<>\\#") && u.User == nil
+	if ok {
+		switch u.Scheme {
+		case "https":
+			ok = u.Host != ""
+		case "http":
+			host := u.Hostname()
+			ok = host == "localhost" || host == "127.0.0.1" || host == "::1"
+		case "", "javascript", "data", "vbscript", "file", "blob", "about", "ws", "wss", "ftp":
+			ok = false
+		default:
+			ok = public
+		}
+	}
+	if !ok {
+		return fault.New(fault.Invalid, "%s: %.300q cannot be a redirect URI; use https, http://localhost or, for a public client, a scheme of its own, without wildcards and fragment", field, uri).
+			At(field).WithCode("Request_BadRequest")
+	}
+	return nil
+}
