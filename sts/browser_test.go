@@ -1,0 +1,105 @@
+package sts
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+)
+
+// TestDevicePageInChromium walks through the device page in a real browser, which enforces the content security policy, the
+// cookie's prefix and the form's origin. With GATEHOUSE_SCREENSHOTS=DIR it keeps a picture of every page in light and dark, wide and narrow.
+func TestDevicePageInChromium(t *testing.T) {
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is missing; install the Debian package to run this test")
+	}
+	w := newWorld(t)
+	carol := w.user("carol@"+domain, alicePassword)
+	w.setUser(carol.ID, func(u *directory.User) { u.MustChange = true })
+
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("no-proxy-server", true),
+	)
+	alloc, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	defer cancel()
+	ctx, cancel := chromedp.NewContext(alloc)
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+
+	shoot := func(name string) {
+		dir := os.Getenv("GATEHOUSE_SCREENSHOTS")
+		if dir == "" {
+			return
+		}
+		for _, scheme := range []string{"light", "dark"} {
+			for size, width := range map[string]int64{"wide": 1180, "narrow": 390} {
+				shot := screenshot(t, ctx, scheme, width)
+				must(t, os.WriteFile(filepath.Join(dir, name+"-"+scheme+"-"+size+".png"), shot, 0o644))
+			}
+		}
+	}
+	do := func(actions ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		if err := chromedp.Do(ctx, actions...); err != nil {
+			t.Fatalf("%v\n%s", err, w.log)
+		}
+	}
+	submit := chromedp.Click(`#idSIButton9`)
+	started := w.startDevice(t, aksScope)
+
+	do(chromedp.Navigate(w.http.URL+"/devicelogin"), chromedp.WaitVisible(`[data-page=code]`))
+	shoot("1-code")
+	do(chromedp.SendKeys(`input[name=otc]`, "CCCCCCCCC"), submit, chromedp.WaitVisible(`[role=alert]`))
+	shoot("2-code-wrong")
+	do(chromedp.SetValue(`input[name=otc]`, started.text("user_code")), submit, chromedp.WaitVisible(`[data-page=signin]`))
+	shoot("3-signin")
+	do(chromedp.SendKeys(`input[name=loginfmt]`, aliceName), chromedp.SendKeys(`input[name=passwd]`, "wrong"), submit, chromedp.WaitVisible(`[role=alert]`))
+	shoot("4-signin-wrong")
+	do(chromedp.SendKeys(`input[name=passwd]`, alicePassword), submit, chromedp.WaitVisible(`[data-page=confirm]`))
+	shoot("5-confirm")
+	do(submit, chromedp.WaitVisible(`[data-page=done]`))
+	shoot("6-done")
+	w.ok(w.poll(started))
+
+	again := w.startDevice(t, aksScope)
+	do(chromedp.Navigate(w.http.URL+"/devicelogin?otc="+again.text("user_code")), submit, chromedp.WaitVisible(`[data-page=signin]`),
+		chromedp.SendKeys(`input[name=loginfmt]`, carol.UPN), chromedp.SendKeys(`input[name=passwd]`, alicePassword), submit,
+		chromedp.WaitVisible(`[data-page=password]`))
+	shoot("7-password")
+	do(chromedp.SendKeys(`input[name=currentPassword]`, alicePassword), chromedp.SendKeys(`input[name=newPassword]`, "Fresh-Paint-11"),
+		chromedp.SendKeys(`input[name=confirmNewPassword]`, "Fresh-Paint-11"), submit,
+		chromedp.WaitVisible(`[data-page=confirm]`), chromedp.Click(`#idBtn_Back`), chromedp.WaitVisible(`[data-page=done]`))
+	shoot("8-cancelled")
+	w.fails(w.poll(again), 70028)
+	w.ok(w.ropc(carol.UPN, "Fresh-Paint-11", aksScope))
+
+	do(chromedp.Navigate(w.http.URL+"/error?code=50126"), chromedp.WaitVisible(`[data-page=message]`))
+	shoot("9-error")
+}
+
+// screenshot is the page as a person with this preference and window sees it.
+func screenshot(t *testing.T, ctx context.Context, scheme string, width int64) []byte {
+	t.Helper()
+	must(t, chromedp.Do(ctx, chromedp.EmulateViewport(width, 780), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		return err
+	})))
+	shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	must(t, err)
+	return shot
+}

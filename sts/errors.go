@@ -1,0 +1,154 @@
+package sts
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/gatehouse-k8s/gatehouse/fault"
+)
+
+// aadsts is one error of the identity provider's numbered list (Microsoft Entra "AADSTS error codes").
+type aadsts struct {
+	status   int
+	error    string // the OAuth error, of version 2 endpoints
+	v1       string // of version 1 endpoints, where it differs
+	suberror string
+	text     string // a format
+	help     string // what to do, for the error page
+}
+
+// catalogue holds every error that this server can answer with.
+var catalogue = map[int]aadsts{
+	50000: {status: 500, error: "server_error", text: "There was an error issuing a token; the server's log has the details under the trace id.",
+		help: "Try again. If it happens again, give the trace id to whoever runs this server."},
+	50013: {status: 400, error: "invalid_grant", text: "The assertion is not valid.", help: "Get a new assertion and try again."},
+	50020: {status: 400, error: "invalid_grant", text: "User account '%s' does not exist in tenant '%s' and cannot access the application '%s' in that tenant. Sign in with an account of that tenant, or have this one added to it.",
+		help: "Sign in with an account of the tenant, or ask its administrator to add yours."},
+	50034: {status: 400, error: "invalid_grant", text: "The user account %s does not exist in the %s directory. To sign into this application, the account must be added to the directory.",
+		help: "Check the spelling of the user name, or ask an administrator to add the account."},
+	50049: {status: 400, error: "invalid_instance", text: "Unknown or invalid instance '%s'; give an https URL of a host that this server answers for.",
+		help: "Set the authority host of the client to this server's public URL."},
+	50053: {status: 400, error: "invalid_grant", text: "The account is locked, you've tried to sign in too many times with an incorrect user ID or password. Wait a few minutes and try again.",
+		help: "Wait a few minutes and try again. An administrator can reset the password."},
+	50055: {status: 400, error: "invalid_grant", suberror: "user_password_expired", text: "The password is expired. Change it at %s by signing in there, or ask an administrator to reset it.",
+		help: "Sign in with a browser: the page then asks for a new password."},
+	50057: {status: 400, error: "invalid_grant", text: "The user account is disabled. Ask an administrator to enable it.",
+		help: "Ask an administrator to enable the account."},
+	50059: {status: 400, error: "invalid_request", text: "No tenant-identifying information found in either the request or implied by any provided credentials. Name the tenant in place of '%s'.",
+		help: "Name the tenant in the authority URL, by its id or domain."},
+	50126: {status: 400, error: "invalid_grant", text: "Error validating credentials due to invalid username or password.",
+		help: "Check the user name and the password and try again."},
+	50173: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password, or the sessions were revoked.",
+		help: "Sign in again."},
+	54005: {status: 400, error: "invalid_grant", text: "OAuth2 code was already redeemed, please retry with a new code.",
+		help: "Start the sign-in again."},
+	70000: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "Provided grant is invalid or malformed. The value of '%s' is not one that this server issued, or not to this client.",
+		help: "Sign in again."},
+	70003: {status: 400, error: "unsupported_grant_type", text: "The app requested an unsupported grant type '%s'. Supported are password, refresh_token, client_credentials and device code.",
+		help: "Use another login mode."},
+	70011: {status: 400, error: "invalid_scope", text: "The provided request must include a valid 'scope' input parameter. The scope '%s' is not valid: %s.",
+		help: "Ask for {resource}/.default, or for scopes that the resource declares."},
+	70016: {status: 400, error: "authorization_pending", text: "OAuth 2.0 device flow error. Authorization is pending. Continue polling.",
+		help: "Enter the code at the device sign-in page."},
+	70018: {status: 400, error: "bad_verification_code", text: "Invalid verification code. Start the sign-in again to get a new one.",
+		help: "Check the code, or start the sign-in again to get a new one."},
+	70020: {status: 400, error: "expired_token", v1: "code_expired", text: "The provided value for the input parameter 'device_code' is not valid. This device code has expired.",
+		help: "Start the sign-in again to get a new code."},
+	70028: {status: 400, error: "authorization_declined", v1: "access_denied", text: "The user declined the sign-in on the device page.",
+		help: "Start the sign-in again, and confirm it on the page."},
+	90002: {status: 400, error: "invalid_tenant", text: "Tenant '%s' not found. Check to make sure you have the correct tenant ID or domain and are signing into the correct cloud.",
+		help: "Check the tenant's id or domain."},
+	90013: {status: 400, error: "invalid_request", text: "Invalid input received from the user: %s.",
+		help: "Correct the request; the description names what is wrong."},
+	90033: {status: 503, error: "temporarily_unavailable", text: "A transient error has occurred. Please try again in a few seconds.",
+		help: "Try again in a few seconds."},
+	90055: {status: 429, error: "temporarily_unavailable", text: "There are too many incoming requests from %s. Wait a minute and try again.",
+		help: "Wait a minute and try again."},
+	500011: {status: 400, error: "invalid_resource", text: "The resource principal named %s was not found in the tenant named %s. Check the name; it is an application's id or one of its identifier URIs.",
+		help: "Check the resource; in Azure CLI it is the value of --resource or --scope."},
+	500014: {status: 400, error: "invalid_resource", text: "The service principal for resource '%s' is disabled. Ask an administrator to enable it.",
+		help: "Ask an administrator to enable the application."},
+	700016: {status: 400, error: "unauthorized_client", text: "Application with identifier '%s' was not found in the directory '%s'. Check the client id, and that you use the right tenant.",
+		help: "Check the client id and the tenant."},
+	700023: {status: 400, error: "invalid_scope", text: "The scope '%s' names no resource; ask for {resource}/.default.",
+		help: "Ask for {resource}/.default."},
+	700022: {status: 400, error: "invalid_scope", text: "The scope names more than one resource, '%s' and '%s'; ask for one resource at a time.",
+		help: "Ask for one resource at a time."},
+	700025: {status: 401, error: "invalid_client", text: "Client '%s' is public so neither 'client_assertion' nor 'client_secret' should be presented.",
+		help: "Leave the client secret out."},
+	700027: {status: 401, error: "invalid_client", text: "The client assertion cannot be verified: no certificate or federated credential is registered for application '%s'. Use a client secret.",
+		help: "Use a client secret."},
+	700082: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "The refresh token has expired due to inactivity. The token was issued on %s and was inactive for 90.00:00:00.",
+		help: "Sign in again."},
+	900023: {status: 400, error: "invalid_request", text: "Specified tenant identifier '%s' is neither a valid DNS name, nor a valid external domain.",
+		help: "Name the tenant by its id or by one of its domains."},
+	900144: {status: 400, error: "invalid_request", text: "The request body must contain the following parameter: '%s'.",
+		help: "Add the parameter that the description names."},
+	900561: {status: 405, error: "invalid_request", text: "The endpoint does not accept %s requests.",
+		help: "This address is for programs, not for browsers."},
+	901002: {status: 400, error: "invalid_request", text: "The 'resource' request parameter isn't supported at version 2 endpoints; use 'scope'.",
+		help: "Use 'scope' instead of 'resource'."},
+	1002012: {status: 400, error: "invalid_scope", text: "The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).",
+		help: "Ask for {resource}/.default."},
+	7000112: {status: 400, error: "unauthorized_client", text: "Application '%s' (%s) is disabled. Ask an administrator to enable it.",
+		help: "Ask an administrator to enable the application."},
+	7000215: {status: 401, error: "invalid_client", text: "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.",
+		help: "Check the client secret, or make a new one."},
+	7000218: {status: 401, error: "invalid_client", text: "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+		help: "Send the client secret, or use a client that is registered as public."},
+	7000222: {status: 401, error: "invalid_client", text: "The provided client secret keys for app '%s' are expired since %s. Make a new one.",
+		help: "Make a new client secret."},
+	7000229: {status: 401, error: "invalid_client", text: "The client application %s is missing service principal in the tenant %s. Ask an administrator to add it.",
+		help: "Ask an administrator to add the application to the tenant."},
+	9000411: {status: 400, error: "invalid_request", text: "The request is not properly formatted. The parameter '%s' is duplicated.",
+		help: "Send every parameter once."},
+	9001023: {status: 400, error: "invalid_grant", text: "The grant type is not supported over the /common or /consumers endpoints. Please use the /organizations or tenant-specific endpoint.",
+		help: "Name the tenant in the authority URL, or use organizations."},
+	9002313: {status: 400, error: "invalid_request", text: "Invalid request. Request is malformed or invalid: %s.",
+		help: "Correct the request; the description names what is wrong."},
+	9002346: {status: 400, error: "invalid_request", text: "Application '%s' is for work accounts only. Use the tenant-specific endpoint or /organizations in place of /consumers.",
+		help: "Name the tenant in the authority URL, or use organizations."},
+}
+
+// refusal is an error of the catalogue with its values filled in.
+type refusal struct {
+	fault    *fault.Error
+	number   int
+	suberror string
+}
+
+func (r *refusal) Error() string { return r.fault.Code + ": " + r.fault.Error() }
+func (r *refusal) Unwrap() error { return r.fault }
+
+// fail makes the error of a number. args fill the catalogue's text.
+func fail(number int, args ...any) *refusal {
+	e, ok := catalogue[number]
+	if !ok {
+		panic(fmt.Sprintf("sts: AADSTS%d is not in the catalogue", number))
+	}
+	f := fault.New(kindOf(e.status), e.text, args...).WithCode(fmt.Sprintf("AADSTS%d", number))
+	if e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable {
+		f.RetryAfter = 60
+	}
+	return &refusal{fault: f, number: number, suberror: e.suberror}
+}
+
+// sub replaces the catalogue's suberror.
+func (r *refusal) sub(suberror string) *refusal {
+	r.suberror = suberror
+	return r
+}
+
+func kindOf(status int) fault.Kind {
+	switch status {
+	case http.StatusUnauthorized:
+		return fault.Unauthenticated
+	case http.StatusTooManyRequests:
+		return fault.Throttled
+	case http.StatusServiceUnavailable:
+		return fault.Unavailable
+	case http.StatusInternalServerError:
+		return fault.Internal
+	}
+	return fault.Invalid
+}

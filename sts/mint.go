@@ -1,0 +1,319 @@
+package sts
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+)
+
+const (
+	accessLife  = 60 * time.Minute // and a random part of accessRange, so that clients do not come back all at once
+	accessRange = 30 * time.Minute
+	idLife      = time.Hour
+	backdate    = 5 * time.Minute // for verifiers whose clock is a little behind ours
+	groupLimit  = 200             // object ids that an access token holds; of more it tells where to find them
+)
+
+// accessClaims are the claims of access tokens (Microsoft identity platform, "Access token claims reference").
+type accessClaims struct {
+	Audience  string   `json:"aud"`
+	Issuer    string   `json:"iss"`
+	IssuedAt  int64    `json:"iat"`
+	NotBefore int64    `json:"nbf"`
+	Expires   int64    `json:"exp"`
+	ACR       string   `json:"acr,omitempty"`
+	AMR       []string `json:"amr,omitempty"`
+
+	AppID    string `json:"appid,omitempty"` // version 1
+	AppIDACR string `json:"appidacr,omitempty"`
+	AZP      string `json:"azp,omitempty"` // version 2
+	AZPACR   string `json:"azpacr,omitempty"`
+
+	FamilyName        string `json:"family_name,omitempty"`
+	GivenName         string `json:"given_name,omitempty"`
+	IDP               string `json:"idp,omitempty"`
+	IDType            string `json:"idtyp"`
+	Address           string `json:"ipaddr,omitempty"`
+	Name              string `json:"name,omitempty"`
+	PreferredUsername string `json:"preferred_username,omitempty"`
+	UniqueName        string `json:"unique_name,omitempty"`
+	UPN               string `json:"upn,omitempty"`
+
+	Groups       []string          `json:"groups,omitempty"`
+	ClaimNames   map[string]string `json:"_claim_names,omitempty"`
+	ClaimSources map[string]source `json:"_claim_sources,omitempty"`
+
+	Object  string `json:"oid"`
+	Scopes  string `json:"scp,omitempty"`
+	Session string `json:"sid,omitempty"`
+	Subject string `json:"sub"`
+	Tenant  string `json:"tid"`
+	UTI     string `json:"uti"`
+	Version string `json:"ver"`
+}
+
+// source is where a claim that did not fit can be read (OpenID Connect Core 1.0 section 5.6.2).
+type source struct {
+	Endpoint string `json:"endpoint"`
+}
+
+// idClaims are the claims of ID tokens. They never hold appid, azp or scp: by those an access token is known.
+type idClaims struct {
+	Audience          string   `json:"aud"`
+	Issuer            string   `json:"iss"`
+	IssuedAt          int64    `json:"iat"`
+	NotBefore         int64    `json:"nbf"`
+	Expires           int64    `json:"exp"`
+	AMR               []string `json:"amr,omitempty"` // version 1
+	Email             string   `json:"email,omitempty"`
+	FamilyName        string   `json:"family_name,omitempty"`
+	GivenName         string   `json:"given_name,omitempty"`
+	Address           string   `json:"ipaddr,omitempty"`
+	Name              string   `json:"name,omitempty"`
+	Object            string   `json:"oid"`
+	PreferredUsername string   `json:"preferred_username,omitempty"`
+	Session           string   `json:"sid"`
+	Subject           string   `json:"sub"`
+	Tenant            string   `json:"tid"`
+	UniqueName        string   `json:"unique_name,omitempty"`
+	UPN               string   `json:"upn,omitempty"`
+	UTI               string   `json:"uti"`
+	Version           string   `json:"ver"`
+}
+
+// answerV2 is the answer of version 2 token endpoints.
+type answerV2 struct {
+	TokenType    string `json:"token_type"`
+	Scope        string `json:"scope,omitempty"`
+	ExpiresIn    int64  `json:"expires_in"`
+	ExtExpiresIn int64  `json:"ext_expires_in"`
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	FOCI         string `json:"foci,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
+	ClientInfo   string `json:"client_info,omitempty"`
+}
+
+// answerV1 is the answer of version 1 token endpoints: its numbers are strings.
+type answerV1 struct {
+	TokenType    string `json:"token_type"`
+	Scope        string `json:"scope,omitempty"`
+	ExpiresIn    string `json:"expires_in"`
+	ExtExpiresIn string `json:"ext_expires_in"`
+	ExpiresOn    string `json:"expires_on"`
+	NotBefore    string `json:"not_before"`
+	Resource     string `json:"resource"`
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	FOCI         string `json:"foci,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
+	ClientInfo   string `json:"client_info,omitempty"`
+}
+
+// mint signs the tokens of an exchange and puts the answer together.
+func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
+	life, err := s.accessLife()
+	if err != nil {
+		return nil, err
+	}
+	claims, err := s.accessClaims(x, life)
+	if err != nil {
+		return nil, err
+	}
+	a := answerV2{TokenType: "Bearer", ExpiresIn: int64(life.Seconds()), ExtExpiresIn: int64(life.Seconds())}
+	if a.AccessToken, err = s.Keys.Sign(ctx, claims, x.target.version == 1); err != nil {
+		return nil, err
+	}
+	if x.subject.user != nil {
+		if err := s.forUser(ctx, x, &a); err != nil {
+			return nil, err
+		}
+	}
+	if x.version == 2 {
+		return a, nil
+	}
+	seconds := strconv.FormatInt(a.ExpiresIn, 10)
+	return answerV1{
+		TokenType: a.TokenType, Scope: a.Scope, ExpiresIn: seconds, ExtExpiresIn: seconds,
+		ExpiresOn: epoch(x.now.Add(life)), NotBefore: epoch(x.now.Add(-backdate)), Resource: x.ask.resource,
+		AccessToken: a.AccessToken, RefreshToken: a.RefreshToken, FOCI: a.FOCI, IDToken: a.IDToken, ClientInfo: a.ClientInfo,
+	}, nil
+}
+
+// forUser adds what only users get: refresh token, ID token, and the account's identity for the client's cache.
+func (s *Server) forUser(ctx context.Context, x *exchange, a *answerV2) (err error) {
+	a.Scope = x.target.echo
+	if x.ask.offline || x.form["grant_type"] == "refresh_token" {
+		if a.RefreshToken, err = s.sealRefresh(ctx, x); err != nil {
+			return err
+		}
+		if directory.InFamily(x.client.app.AppID) {
+			a.FOCI = "1"
+		}
+	}
+	if x.ask.wants("openid") {
+		claims, err := s.idClaims(x)
+		if err != nil {
+			return err
+		}
+		if a.IDToken, err = s.Keys.Sign(ctx, claims, x.version == 1); err != nil {
+			return err
+		}
+	}
+	if x.form["client_info"] == "1" {
+		info, err := json.Marshal(struct {
+			UID  directory.ID `json:"uid"`
+			UTID directory.ID `json:"utid"`
+		}{x.subject.user.ID, x.subject.user.Tenant})
+		if err != nil {
+			return err
+		}
+		a.ClientInfo = base64.RawURLEncoding.EncodeToString(info)
+	}
+	return nil
+}
+
+// accessClaims fills in the claims of the version that the resource wants.
+func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, error) {
+	uti, err := s.uti()
+	if err != nil {
+		return nil, err
+	}
+	tenant, id := x.subject.tenant.ID.String(), x.client.app.AppID.String()
+	c := &accessClaims{
+		Audience: x.target.audience, Issuer: x.authority.Issuer(tenant, x.target.version),
+		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(life).Unix(),
+		Tenant: tenant, UTI: uti, Version: "1.0",
+	}
+	if x.target.version == 2 {
+		c.Version, c.AZP, c.AZPACR = "2.0", id, x.client.acr()
+	} else {
+		c.AppID, c.AppIDACR, c.IDP = id, x.client.acr(), c.Issuer
+	}
+	principal := x.client.principal.ID
+	if u := x.subject.user; u != nil {
+		principal = u.ID
+		c.IDType, c.Scopes, c.Session = "user", strings.Join(x.target.scopes, " "), x.subject.session.ID.String()
+		c.Subject, c.Name = pairwise(u.ID, x.target.resource.AppID), u.DisplayName
+		if x.target.version == 2 {
+			c.PreferredUsername = u.UPN
+		} else {
+			c.ACR, c.AMR = "1", x.subject.session.AMR
+			c.FamilyName, c.GivenName, c.Address = u.Surname, u.GivenName, address(x)
+			c.UPN, c.UniqueName = names(u)
+		}
+	} else {
+		c.IDType, c.Subject = "app", principal.String()
+	}
+	c.Object = principal.String()
+	if x.target.resource.AppID == directory.AKSServer {
+		x.addGroups(c, principal)
+	}
+	return c, nil
+}
+
+// addGroups puts the principal's security groups into a token for the AKS server, for other readers than Gatehouse's own webhook,
+// which asks the directory. Above the limit the token tells where they can be read.
+func (x *exchange) addGroups(c *accessClaims, principal directory.ID) {
+	dir := x.dir()
+	ids, _ := dir.GroupsOf(principal, x.now)
+	for _, id := range ids {
+		if g := dir.Group(id); g != nil && g.SecurityEnabled {
+			c.Groups = append(c.Groups, id.String())
+		}
+	}
+	if len(c.Groups) <= groupLimit {
+		return
+	}
+	kind := "users"
+	if x.subject.user == nil {
+		kind = "servicePrincipals"
+	}
+	endpoint := x.authority.Graph + "/v1.0/" + kind + "/" + c.Object + "/getMemberObjects"
+	if x.authority.Login == cloudLogin {
+		endpoint = "https://graph.windows.net/" + c.Tenant + "/" + kind + "/" + c.Object + "/getMemberObjects" // as the cloud still has it
+	}
+	c.Groups = nil
+	c.ClaimNames = map[string]string{"groups": "src1"}
+	c.ClaimSources = map[string]source{"src1": {endpoint}}
+}
+
+// idClaims fills in the claims of the version of the endpoint.
+func (s *Server) idClaims(x *exchange) (*idClaims, error) {
+	uti, err := s.uti()
+	if err != nil {
+		return nil, err
+	}
+	u, tenant, id := x.subject.user, x.subject.tenant.ID.String(), x.client.app.AppID
+	c := &idClaims{
+		Audience: id.String(), Issuer: x.authority.Issuer(tenant, x.version),
+		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(idLife).Unix(),
+		Object: u.ID.String(), Session: x.subject.session.ID.String(), Subject: pairwise(u.ID, id), Tenant: tenant, UTI: uti, Version: "1.0",
+	}
+	if x.version == 1 {
+		c.AMR, c.FamilyName, c.GivenName, c.Name, c.Address = x.subject.session.AMR, u.Surname, u.GivenName, u.DisplayName, address(x)
+		c.UPN, c.UniqueName = names(u)
+		return c, nil
+	}
+	c.Version = "2.0"
+	if x.ask.wants("profile") {
+		c.Name, c.PreferredUsername = u.DisplayName, u.UPN
+	}
+	if x.ask.wants("email") {
+		c.Email = u.Mail
+	}
+	return c, nil
+}
+
+// names are the upn and unique_name of a user. A guest has no upn: its name belongs to another directory.
+func names(u *directory.User) (upn, unique string) {
+	if u.Type != directory.Guest {
+		return u.UPN, u.UPN
+	}
+	if u.Mail != "" {
+		return "", u.Mail
+	}
+	return "", u.UPN
+}
+
+func address(x *exchange) string {
+	if !x.address.IsValid() {
+		return ""
+	}
+	return x.address.String()
+}
+
+// pairwise is the subject of a user towards an application: two applications cannot join their users by it (OpenID Connect Core 1.0
+// section 8.1).
+func pairwise(user, app directory.ID) string {
+	sum := sha256.Sum256(append(append([]byte("sub\x00"), user[:]...), app[:]...))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// uti makes the unique id of a token.
+func (s *Server) uti() (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(s.random(), b[:]); err != nil {
+		return "", fmt.Errorf("make a token id: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b[:]), nil
+}
+
+// accessLife draws the life of an access token: 60 to 90 minutes.
+func (s *Server) accessLife() (time.Duration, error) {
+	n, err := rand.Int(s.random(), big.NewInt(int64(accessRange/time.Second)+1))
+	if err != nil {
+		return 0, fmt.Errorf("draw a token's life: %w", err)
+	}
+	return accessLife + time.Duration(n.Int64())*time.Second, nil
+}

@@ -1,0 +1,89 @@
+package sts
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+)
+
+// maxName is the longest user name that is looked up, in bytes.
+const maxName = 256
+
+// password is the resource owner password grant (RFC 6749 section 4.3).
+func (s *Server) password(ctx context.Context, x *exchange) error {
+	if x.place.word == common {
+		return fail(9001023)
+	}
+	name, err := x.form.need("username")
+	if err != nil {
+		return err
+	}
+	x.subject.name = name
+	if x.subject.tenant = x.place.tenant; x.subject.tenant == nil {
+		_, domain, _ := strings.Cut(name, "@")
+		if x.subject.tenant = x.dir().TenantByDomain(domain); x.subject.tenant == nil {
+			return fail(50059, x.place.word)
+		}
+	}
+	if err := x.client.admit(x.dir(), x.subject.tenant); err != nil {
+		return err
+	}
+	if err := x.client.confidence(); err != nil {
+		return err
+	}
+	password, err := x.form.need("password")
+	if err != nil {
+		return err
+	}
+	user, err := s.checkPassword(ctx, x.dir(), x.subject.tenant, name, password, x.address)
+	if err != nil {
+		return err
+	}
+	x.subject.user = user
+	if user.MustChange {
+		return fail(50055, s.Authorities.Public+"/devicelogin")
+	}
+	// The session begins when the check began: a password that was changed meanwhile has ended it already.
+	if x.subject.session, err = s.newSession(user, x.client, x.now, "pwd"); err != nil {
+		return err
+	}
+	x.subject.commit = x.begin(nil)
+	return nil
+}
+
+// checkPassword returns the enabled user of a tenant who has this name and password. It takes as long for a
+// user who does not exist. A Global Administrator is never locked out at the machine itself.
+func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant *directory.Tenant, name, password string, from netip.Addr) (*directory.User, error) {
+	var user *directory.User
+	if len(name) <= maxName {
+		user = dir.UserByUPN(name)
+	}
+	if user != nil && user.Tenant != tenant.ID {
+		user = nil
+	}
+	done, free := s.passwords.begin(tenant.ID.String()+"/"+name, from)
+	switch {
+	case free:
+	case user != nil && from.IsLoopback() && dir.HasRole(user.ID, directory.GlobalAdministrator):
+		done = func(bool) {}
+	default:
+		return nil, fail(50053)
+	}
+	right, err := s.Directory.VerifyPassword(ctx, user, password)
+	if err != nil {
+		done(false)
+		return nil, err
+	}
+	done(right)
+	switch {
+	case user == nil:
+		return nil, fail(50034, clip(name, 120), tenant.DisplayName)
+	case !right:
+		return nil, fail(50126)
+	case !user.Enabled:
+		return nil, fail(50057)
+	}
+	return user, nil
+}

@@ -1,0 +1,93 @@
+package sts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+)
+
+const refreshPurpose = "refresh token"
+
+// refreshToken is what a sealed refresh token says. Whether it is still good depends on its session and account.
+type refreshToken struct {
+	Session directory.ID `json:"s"`
+	User    directory.ID `json:"u"`
+	Client  directory.ID `json:"c"`
+	Family  bool         `json:"f,omitempty"` // any client of the family may use it
+	Issued  int64        `json:"i"`           // Unix seconds
+	Ask     ask          `json:"a"`           // what it was issued for, when a request does not say
+}
+
+// refresh is the refresh token grant (RFC 6749 section 6). The token works for every resource, and the old one stays valid
+// beside the new one, as in Entra.
+func (s *Server) refresh(ctx context.Context, x *exchange) error {
+	if err := x.client.confidence(); err != nil {
+		return err
+	}
+	sealed, err := x.form.need("refresh_token")
+	if err != nil {
+		return err
+	}
+	text, err := s.vault.open(ctx, refreshPurpose, sealed)
+	if errors.Is(err, errSealed) {
+		return fail(70000, "refresh_token")
+	}
+	if err != nil {
+		return err
+	}
+	var t refreshToken
+	if err := json.Unmarshal(text, &t); err != nil {
+		return err
+	}
+	id := x.client.app.AppID
+	if t.Client != id && (!t.Family || !directory.InFamily(id)) {
+		return fail(70000, "refresh_token").sub("client_mismatch")
+	}
+	issued := time.Unix(t.Issued, 0).UTC()
+	if x.now.Sub(issued) >= refreshLife {
+		return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"))
+	}
+	user, session := x.dir().User(t.User), In(x.view).Session(t.Session)
+	switch {
+	case user == nil:
+		return fail(50173)
+	case !user.Enabled:
+		x.subject.user = user
+		return fail(50057)
+	case session == nil || session.User != user.ID || session.Began < user.SessionsValidFrom:
+		x.subject.user = user
+		return fail(50173)
+	case !x.now.Before(session.Expires):
+		return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"))
+	case !x.place.holds(user.Tenant):
+		return fail(50020, user.UPN, x.place.tenant.DisplayName, id)
+	}
+	x.subject.user, x.subject.name, x.subject.session = user, user.UPN, session
+	x.subject.tenant = x.dir().Tenant(user.Tenant)
+	if x.form["scope"] == "" && x.form["resource"] == "" {
+		before, err := t.Ask.parse()
+		if err != nil {
+			return err
+		}
+		x.subject.ask = &before
+	}
+	if session.Expires.Sub(x.now) < refreshLife-sessionWrite {
+		x.subject.commit = x.slide()
+	}
+	return nil
+}
+
+// sealRefresh makes the refresh token of an answer.
+func (s *Server) sealRefresh(ctx context.Context, x *exchange) (string, error) {
+	text, err := json.Marshal(refreshToken{
+		Session: x.subject.session.ID, User: x.subject.user.ID, Client: x.client.app.AppID,
+		Family: directory.InFamily(x.client.app.AppID), Issued: x.now.Unix(), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
+	})
+	if err != nil {
+		return "", err
+	}
+	return s.vault.seal(ctx, refreshPurpose, text)
+}

@@ -1,0 +1,101 @@
+package sts
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/audit"
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/web"
+)
+
+// Server is the identity provider's HTTP face.
+type Server struct {
+	Feed        *feed.Follower
+	Directory   *directory.Directory
+	Keys        *Keys
+	Authorities *Authorities
+	Audit       *audit.Log
+	Log         *slog.Logger     // nil: slog.Default
+	Now         func() time.Time // nil: time.Now
+	Rand        io.Reader        // nil: crypto/rand
+
+	once      sync.Once
+	vault     *vault
+	passwords *guesses // of passwords, for each (account, address)
+	codes     *guesses // of user codes, for each address
+	starts    *meter   // of device codes asked for, for each address
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
+		s.passwords, s.codes = newGuesses(s.now), newGuesses(s.now)
+		s.starts = newMeter(s.now)
+	})
+}
+
+// Handler returns the face with a mux of its own.
+func (s *Server) Handler() http.Handler {
+	m := web.NewMux(s.render)
+	s.Mount(m)
+	return m
+}
+
+// Mount adds the routes of the package comment. The mux must render errors as Handler's does.
+func (s *Server) Mount(m *web.Mux) {
+	s.init()
+	m.Handle("GET /common/discovery/instance", s.instance)
+	m.Handle("GET /common/userrealm/{user}", s.userRealm)
+	m.Handle("GET /{tenant}/.well-known/openid-configuration", s.configuration(1))
+	m.Handle("GET /{tenant}/v2.0/.well-known/openid-configuration", s.configuration(2))
+	m.Handle("GET /{tenant}/discovery/keys", s.jwks(1))
+	m.Handle("GET /{tenant}/discovery/v2.0/keys", s.jwks(2))
+
+	m.Handle("POST /{tenant}/oauth2/token", s.token(1))
+	m.Handle("POST /{tenant}/oauth2/v2.0/token", s.token(2))
+	m.Handle("POST /{tenant}/oauth2/devicecode", s.deviceCode(1))
+	m.Handle("POST /{tenant}/oauth2/v2.0/devicecode", s.deviceCode(2))
+
+	m.Handle("GET /devicelogin", s.page(s.deviceStart))
+	m.Handle("POST /devicelogin", s.page(s.deviceStep))
+	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))
+	m.Handle("GET /devicelogin/{asset}", s.asset)
+	m.Handle("GET /error", s.page(s.errorPage))
+}
+
+// Sweep removes sessions that have ended and rolls the keys that seal refresh tokens. Call it from time to time.
+func (s *Server) Sweep(ctx context.Context) error {
+	s.init()
+	if err := s.sweepSessions(ctx); err != nil {
+		return err
+	}
+	return s.vault.roll(ctx)
+}
+
+func (s *Server) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+func (s *Server) random() io.Reader {
+	if s.Rand != nil {
+		return s.Rand
+	}
+	return rand.Reader
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Log != nil {
+		return s.Log
+	}
+	return slog.Default()
+}

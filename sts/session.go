@@ -1,0 +1,111 @@
+package sts
+
+import (
+	"context"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+)
+
+const (
+	refreshLife  = 90 * 24 * time.Hour // sliding; a refresh token that was not used this long has expired
+	sessionWrite = 24 * time.Hour      // a session's end is moved at most this often
+	shortSession = 2 * time.Hour       // of a sign-in without a refresh token: longer than its access token
+	sweepBatch   = 1000
+)
+
+// newSession begins the session of a user who has proved at a moment who they are.
+func (s *Server) newSession(u *directory.User, c *client, proved time.Time, amr ...string) (*Session, error) {
+	id, err := directory.NewID(s.random())
+	if err != nil {
+		return nil, err
+	}
+	return &Session{ID: id, Tenant: u.Tenant, User: u.ID, Client: c.app.AppID, Began: proved.UnixNano(), AMR: amr}, nil
+}
+
+// begin is the commit of a sign-in. It looks at the account again, under the write lock: whoever was disabled, or whose
+// sessions were ended, after the proof and before this moment, does not get in.
+func (x *exchange) begin(more func(feed.Secrets) (feed.Change, error)) func(*feed.View, feed.Secrets) (feed.Change, error) {
+	return func(v *feed.View, secrets feed.Secrets) (feed.Change, error) {
+		session := *x.subject.session
+		if err := mayBegin(directory.In(v).User(session.User), &session); err != nil {
+			return feed.Change{}, err
+		}
+		var c feed.Change
+		if more != nil {
+			var err error
+			if c, err = more(secrets); err != nil {
+				return feed.Change{}, err
+			}
+		}
+		session.Expires = x.now.Add(shortSession).UTC()
+		if x.ask.offline {
+			session.Expires = x.now.Add(refreshLife).UTC()
+		}
+		r := record(KindSession, session.ID.String(), &session)
+		r.Tenant = session.Tenant.String()
+		c.Records = append(c.Records, r)
+		return c, nil
+	}
+}
+
+func mayBegin(u *directory.User, session *Session) error {
+	switch {
+	case u == nil:
+		return fail(50126)
+	case !u.Enabled:
+		return fail(50057)
+	case session.Began < u.SessionsValidFrom:
+		return fail(50173)
+	}
+	return nil
+}
+
+// slide moves the end of a session to 90 days from now.
+func (x *exchange) slide() func(*feed.View, feed.Secrets) (feed.Change, error) {
+	return func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
+		old := In(v).Session(x.subject.session.ID)
+		if old == nil {
+			return feed.Change{}, fail(50173)
+		}
+		session := *old
+		session.Expires = x.now.Add(refreshLife).UTC()
+		r := record(KindSession, session.ID.String(), &session)
+		r.Tenant = session.Tenant.String()
+		return feed.Change{Records: []feed.Record{r}}, nil
+	}
+}
+
+// sweepSessions removes the sessions that nothing can be done with any more.
+func (s *Server) sweepSessions(ctx context.Context) error {
+	for {
+		var n int
+		err := s.Feed.Update(ctx, func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
+			n = 0
+			var c feed.Change
+			for _, ended := range In(v).ended(directory.In(v), s.now()) {
+				if n++; n > sweepBatch {
+					break
+				}
+				c.Records = append(c.Records, feed.Record{Kind: KindSession, Key: ended.ID.String(), Tenant: ended.Tenant.String()})
+			}
+			return c, nil
+		})
+		if err != nil || n <= sweepBatch {
+			return err
+		}
+	}
+}
+
+// ended returns the sessions that have expired or been revoked, or whose user is gone. A disabled user's stay: the
+// account may be enabled again.
+func (s *State) ended(dir *directory.State, now time.Time) []*Session {
+	out := s.Expired(now)
+	for _, v := range s.sessions.All() {
+		if u := dir.User(v.User); now.Before(v.Expires) && (u == nil || v.Began < u.SessionsValidFrom) {
+			out = append(out, v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,205 @@
+package sts
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/audit"
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/web"
+)
+
+// exchange is one request at the token endpoint, filled in as the pipeline learns more.
+type exchange struct {
+	version   int // of the endpoint
+	authority Authority
+	address   netip.Addr
+	now       time.Time
+	view      *feed.View
+	place     tenancy
+	form      form
+	client    *client
+	subject   subject
+	ask       ask
+	target    target
+}
+
+func (x *exchange) dir() *directory.State { return directory.In(x.view) }
+
+// subject is who a token shall speak for: a user with a session, or the client itself.
+type subject struct {
+	name    string                                              // what the request called the user, for the audit; may name nobody
+	tenant  *directory.Tenant                                   // nil until it is known
+	user    *directory.User                                     // nil: the client itself
+	session *Session                                            // of the user
+	ask     *ask                                                // what the grant is for; nil: what the request says
+	commit  func(*feed.View, feed.Secrets) (feed.Change, error) // what must be written before a token leaves; nil: nothing
+}
+
+// A grant says who is asking. The endpoint does everything else. It may fill in the subject's name before it fails.
+type grant func(s *Server, ctx context.Context, x *exchange) error
+
+// grants are the values of grant_type.
+var grants = map[string]grant{
+	"password":           (*Server).password,
+	"refresh_token":      (*Server).refresh,
+	"client_credentials": (*Server).clientCredentials,
+	"device_code":        (*Server).redeemDeviceCode, // version 1 clients
+	"urn:ietf:params:oauth:grant-type:device_code": (*Server).redeemDeviceCode,
+}
+
+// token is the token endpoint.
+func (s *Server) token(version int) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		x := &exchange{version: version, authority: s.Authorities.Of(r), address: web.ClientIP(r), now: s.now(), view: s.Feed.View()}
+		answer, err := s.issue(w, r, x)
+		s.record(r, x, err)
+		if err != nil {
+			return err
+		}
+		noStore(w)
+		s.echoHeaders(w, r)
+		return web.WriteJSON(w, http.StatusOK, answer)
+	}
+}
+
+// issue is the pipeline that every grant goes through.
+func (s *Server) issue(w http.ResponseWriter, r *http.Request, x *exchange) (answer any, err error) {
+	ctx := r.Context()
+	if s.Feed.Stale() {
+		return nil, fail(90033) // this replica may have missed that somebody was disabled
+	}
+	if x.form, err = readForm(w, r); err != nil {
+		return nil, err
+	}
+	subject, err := s.grantOf(x.form)
+	if err != nil {
+		return nil, err
+	}
+	if x.place, err = tenancyOf(x.dir(), r.PathValue("tenant")); err != nil {
+		return nil, err
+	}
+	if err := s.identify(r, x); err != nil {
+		return nil, err
+	}
+	if err := subject(s, ctx, x); err != nil {
+		return nil, err
+	}
+	if err := x.client.admit(x.dir(), x.subject.tenant); err != nil {
+		return nil, err
+	}
+	if err := x.resolve(); err != nil {
+		return nil, err
+	}
+	if err := s.settle(ctx, x); err != nil {
+		return nil, err
+	}
+	return s.mint(ctx, x)
+}
+
+func (s *Server) grantOf(f form) (grant, error) {
+	name, err := f.need("grant_type")
+	if err != nil {
+		return nil, err
+	}
+	g, ok := grants[name]
+	if !ok {
+		return nil, fail(70003, clip(name, 80))
+	}
+	if t := f["token_type"]; t != "" && t != "Bearer" {
+		return nil, fail(90013, "token_type '"+clip(t, 40)+"' is not supported; ask for Bearer tokens (kubelogin: without --pop-enabled)")
+	}
+	return g, nil
+}
+
+// identify finds the client and checks the credential that it shows.
+func (s *Server) identify(r *http.Request, x *exchange) error {
+	auth, err := readClientAuth(r, x.form)
+	if err != nil {
+		return err
+	}
+	if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
+		return err
+	}
+	if x.place.word == consumers {
+		return fail(9002346, x.client.app.AppID)
+	}
+	return s.prove(r.Context(), x.client, auth, x.now)
+}
+
+// resolve finds what the token is for.
+func (x *exchange) resolve() (err error) {
+	if x.subject.ask != nil {
+		x.ask = *x.subject.ask
+	} else if x.ask, err = askOf(x.form, x.version); err != nil {
+		return err
+	}
+	x.target, err = x.ask.resolve(x.dir(), x.subject.tenant)
+	return err
+}
+
+// settle writes what must be written before a token leaves, and takes the view that has it.
+func (s *Server) settle(ctx context.Context, x *exchange) error {
+	if x.subject.commit == nil {
+		return nil
+	}
+	if err := s.Feed.Update(ctx, x.subject.commit); err != nil {
+		return err
+	}
+	x.view = s.Feed.View()
+	return nil
+}
+
+// record logs and audits an attempt. A client that is waiting for its user is not an event.
+func (s *Server) record(r *http.Request, x *exchange, err error) {
+	e := audit.Event{
+		Time: x.now.UTC(), Request: traceID(r), Address: x.address.String(), Action: "sign-in", Outcome: audit.Allowed,
+		Details: map[string]string{"method": x.form["grant_type"], "correlation": correlationID(r)},
+	}
+	switch {
+	case x.subject.tenant != nil:
+		e.Tenant = x.subject.tenant.ID.String()
+	case x.place.tenant != nil:
+		e.Tenant = x.place.tenant.ID.String()
+	}
+	if x.client != nil {
+		e.Client = x.client.app.AppID.String()
+		if x.subject.user == nil && x.client.principal != nil && x.form["grant_type"] == "client_credentials" {
+			e.Actor = x.client.principal.ID.String()
+		}
+	} else if id := x.form["client_id"]; id != "" {
+		e.Client = clip(id, 80)
+	}
+	if x.subject.user != nil {
+		e.Actor = x.subject.user.ID.String()
+	}
+	if x.subject.session != nil {
+		e.Details["session"] = x.subject.session.ID.String()
+	}
+	if x.subject.name != "" {
+		e.Details["user"] = clip(x.subject.name, 120)
+	}
+	e.Target = x.target.audience
+	s.conclude(&e, r, err)
+}
+
+// conclude fills in how an attempt ended, logs and audits it.
+func (s *Server) conclude(e *audit.Event, r *http.Request, err error) {
+	if err != nil {
+		f := asRefusal(err, r)
+		if f.number == 70016 {
+			return
+		}
+		e.Outcome, e.Code, e.Reason = audit.Denied, f.number, f.fault.Message
+		if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable {
+			e.Outcome = audit.Failed
+		}
+	}
+	s.Audit.Record(*e)
+	s.log().Info(e.Action, "request", e.Request, "outcome", e.Outcome, "aadsts", e.Code, "method", e.Details["method"],
+		"tenant", e.Tenant, "actor", e.Actor, "client", e.Client, "target", e.Target, "address", e.Address)
+}
