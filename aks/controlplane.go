@@ -9,6 +9,7 @@ import (
 // Settings is what a control plane is told of its cluster.
 type Settings struct {
 	GUID         directory.ID
+	Tenant       directory.ID // the cluster's own, which its service accounts' issuer names
 	Name         string
 	AdminGroups  []directory.ID // bound to cluster-admin; nil without Entra integration
 	Local        bool           // whether local accounts work
