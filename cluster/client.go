@@ -16,7 +16,7 @@ import (
 const (
 	clientRenew = adminLife / 2    // a client certificate older than this is not used for new requests
 	callTimeout = 20 * time.Second // of one request; a watch has none
-	maxAnswer   = 256 << 20        // bytes; all pods of a large cluster
+	maxAnswer   = 128 << 20        // bytes; all pods of a large cluster
 )
 
 // client is the little of the Kubernetes API that this package uses. It is safe for concurrent use.

@@ -138,7 +138,7 @@ type fixture struct {
 // TestCluster tells the life of one cluster, from its making to its end.
 func TestCluster(t *testing.T) {
 	f := &fixture{T: t, hooks: newHooks(t), admins: newID(t)}
-	f.m = newManager(t, t.TempDir(), f.hooks)
+	f.m = newManager(t, filepath.Join(t.TempDir(), "clusters"), f.hooks)
 	f.settings = aks.Settings{
 		GUID: newID(t), Tenant: newID(t), Name: "myManagedCluster", Location: "centralus",
 		AdminGroups: []directory.ID{f.admins}, Local: true,
@@ -167,6 +167,7 @@ func TestCluster(t *testing.T) {
 		{"pools grow and shrink", f.scale},
 		{"a restart keeps everything", f.restart},
 		{"each process comes back after a kill", f.kill},
+		{"Gatehouse comes back after a kill in the middle of its start", f.killGatehouse},
 		{"rotated certificates end the old ones", f.rotateAll},
 		{"nothing secret is readable by others", f.modes},
 		{"a deleted cluster leaves nothing", f.deleted},

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/aks"
@@ -30,7 +32,7 @@ type WebhookTarget struct {
 // Manager runs the embedded clusters. It implements aks.ControlPlanes. Its fields are set before Start and not changed after.
 type Manager struct {
 	Dir        string // holds a folder for each cluster; the caller sees to it that no other process manages it
-	KubeBinary string // gatehouse-kube
+	KubeBinary string // gatehouse-kube; empty: there is none, and Apply says so
 	Webhook    WebhookTarget
 
 	// ServiceAccountIssuer returns the https URL that a cluster's service account tokens name as their issuer.
@@ -45,8 +47,9 @@ type Manager struct {
 	alive  *os.File
 	ports  portBook
 
-	mu     sync.Mutex
-	planes map[directory.ID]*plane
+	mu      sync.Mutex // held while planes is replaced
+	planes  atomic.Pointer[map[directory.ID]*plane]
+	running bool // between Start and Stop
 }
 
 var _ aks.ControlPlanes = (*Manager)(nil)
@@ -68,7 +71,9 @@ func (m *Manager) Start(ctx context.Context) error {
 	if m.Now == nil {
 		m.Now = time.Now
 	}
-	if err := m.findBinary(); err != nil {
+	if m.KubeBinary == "" {
+		m.Log.Warn("gatehouse-kube was not found: clusters cannot run")
+	} else if err := m.findBinary(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
@@ -85,7 +90,8 @@ func (m *Manager) Start(ctx context.Context) error {
 	defer m.mu.Unlock()
 	m.parent, m.alive = parent, alive
 	m.ports.patience = 5 * time.Second
-	m.planes = map[directory.ID]*plane{}
+	m.planes.Store(&map[directory.ID]*plane{})
+	m.running = true
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return nil
 }
@@ -136,17 +142,17 @@ func (m *Manager) sweep(ctx context.Context) error {
 // Stop ends all clusters, side by side, and keeps their state. It takes less than 10 s, or until the context ends.
 func (m *Manager) Stop(ctx context.Context) error {
 	m.mu.Lock()
-	planes := m.planes
-	m.planes = nil
+	running := m.running
+	m.running = false
 	m.mu.Unlock()
-	if planes == nil {
+	if !running {
 		return nil
 	}
 	m.cancel()
 	ctx, cancel := context.WithTimeout(ctx, 9*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, p := range planes {
+	for _, p := range *m.planes.Load() {
 		wg.Go(func() { p.shutdown(ctx) })
 	}
 	wg.Wait()
@@ -157,22 +163,27 @@ func (m *Manager) Stop(ctx context.Context) error {
 func (m *Manager) plane(guid directory.ID) (*plane, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.planes == nil {
+	if !m.running {
 		return nil, errStopped
 	}
-	p := m.planes[guid]
+	planes := *m.planes.Load()
+	p := planes[guid]
 	if p == nil {
 		p = newPlane(m, guid)
-		m.planes[guid] = p
+		planes = maps.Clone(planes)
+		planes[guid] = p
+		m.planes.Store(&planes)
 	}
 	return p, nil
 }
 
-// known returns a cluster that there has been a call for, or nil.
+// known returns a cluster that there has been a call for, or nil. It takes no lock: webhooks ask at each request.
 func (m *Manager) known(guid directory.ID) *plane {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.planes[guid]
+	planes := m.planes.Load()
+	if planes == nil {
+		return nil
+	}
+	return (*planes)[guid]
 }
 
 // begin takes a cluster for one operation. The operation's context ends with the Manager too. The caller calls end.
@@ -208,6 +219,9 @@ func (m *Manager) Apply(ctx context.Context, s aks.Settings) (aks.Endpoint, erro
 		return aks.Endpoint{}, err
 	}
 	defer end()
+	if m.KubeBinary == "" {
+		return aks.Endpoint{}, fault.New(fault.Unavailable, "gatehouse-kube, the Kubernetes that clusters run, was not found; run `make build`, or name it with --kube-binary or GATEHOUSE_KUBE, and start again")
+	}
 	return p.apply(ctx, s)
 }
 

@@ -316,11 +316,16 @@ func (p *plane) stop(ctx context.Context) {
 	p.groups.Store(p.groups.Load().next(nil))
 }
 
-// shutdown is stop for a caller who is no operation: it waits for the one that is on, whose context has ended.
+// shutdown is stop for a caller who is no operation: it waits for the one that is on, whose context has ended. If that
+// takes too long, the processes end with the pipe that the Manager closes after this.
 func (p *plane) shutdown(ctx context.Context) {
-	p.busy <- struct{}{}
-	defer func() { <-p.busy }()
-	p.stop(ctx)
+	select {
+	case p.busy <- struct{}{}:
+		p.stop(ctx)
+		<-p.busy
+	case <-ctx.Done():
+		p.log.Warn("an operation does not end; cutting the cluster off")
+	}
 }
 
 // remove stops the cluster and removes its folder, in a way that the next start finishes if this one cannot.

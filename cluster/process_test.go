@@ -44,6 +44,8 @@ func play(part string) int {
 		p.parent = parent
 		p.start()
 		select {}
+	case "manager": // runs a real cluster, until it is killed
+		return playManager()
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 	}
@@ -113,14 +115,24 @@ func supervised(t *testing.T, part string, a arrivals) *process {
 	return p
 }
 
+// killProcess is kill -9.
+func killProcess(t *testing.T, pid int) {
+	t.Helper()
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestProcessIsStartedAgainAfterKill(t *testing.T) {
 	a := listen(t)
 	p := supervised(t, "follows", a)
 	p.start()
 	first, _, ended := a.next()
-	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	killProcess(t, first)
 	ended()
 	second, _, ended := a.next()
 	if first == second {

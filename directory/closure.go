@@ -72,9 +72,15 @@ func (s *State) TransitiveMembers(group ID, at time.Time) []ID {
 	return out
 }
 
-func (s *State) isDirectMember(principal, group ID) bool {
+// membership returns the direct membership of a principal in a group, whenever it holds, or nil.
+func (s *State) membership(principal, group ID) *edge {
 	list, _ := s.memberOf.Get(principal)
-	return slices.ContainsFunc(list, func(e edge) bool { return e.peer == group })
+	for i := range list {
+		if list[i].peer == group {
+			return &list[i]
+		}
+	}
+	return nil
 }
 
 func peers(m interface{ Get(ID) ([]edge, bool) }, of ID, at time.Time) []ID {

@@ -55,3 +55,11 @@ var family = map[ID]bool{AzureCLI: true}
 
 // InFamily reports whether a client shares refresh tokens with the other first-party clients.
 func InFamily(appID ID) bool { return family[appID] }
+
+// OwnerTenant returns the tenant in which an application is registered; of first-party ones that is none of this server's.
+func OwnerTenant(a *Application) ID {
+	if a.Tenant.IsZero() {
+		return microsoftTenant
+	}
+	return a.Tenant
+}

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-k8s/gatehouse/fault"
@@ -97,7 +98,7 @@ func (d *Directory) AddMembers(ctx context.Context, by Actor, group ID, w feed.W
 			if err := p.checkMember(g, id); err != nil {
 				return err
 			}
-			if p.isDirectMember(id, group) {
+			if e := p.membership(id, group); e != nil && (e.Until == 0 || p.now.Unix() < e.Until) {
 				return errReferenceExists("members")
 			}
 			p.put(KindMembership, pair(group, id), g.Tenant, w)
@@ -113,7 +114,7 @@ func (d *Directory) RemoveMember(ctx context.Context, by Actor, group, member ID
 		if err != nil {
 			return err
 		}
-		if !p.isDirectMember(member, group) {
+		if p.membership(member, group) == nil {
 			return ErrNoObject(member.String())
 		}
 		p.delete(KindMembership, pair(group, member), g.Tenant)
@@ -187,6 +188,20 @@ func checkGroup(g *Group) error {
 	if strings.ContainsAny(g.MailNickname, "@()\\[]\";:<>, \t") {
 		return fault.New(fault.Invalid, "Invalid value specified for property 'mailNickname' of resource 'Group': %q holds a space or one of @()\\[]\";:<>,", g.MailNickname).
 			At("mailNickname").WithCode("Request_BadRequest")
+	}
+	for _, t := range g.Types {
+		if t != "Unified" {
+			return fault.New(fault.Invalid, "groupTypes holds %q; it may hold Unified. Members of dynamic groups cannot be computed here", t).At("groupTypes").WithCode("Request_BadRequest")
+		}
+	}
+	if g.MailEnabled != (len(g.Types) > 0) {
+		return fault.New(fault.Invalid, "mailEnabled is %t and groupTypes %q: Unified groups are mail-enabled, and no others", g.MailEnabled, g.Types).At("mailEnabled").WithCode("Request_BadRequest")
+	}
+	if !slices.Contains([]string{"", "Public", "Private", "HiddenMembership"}, g.Visibility) {
+		return fault.New(fault.Invalid, "visibility is %q; it may be Public, Private or HiddenMembership", g.Visibility).At("visibility").WithCode("Request_BadRequest")
+	}
+	if g.RoleAssignable && !g.SecurityEnabled {
+		return fault.New(fault.Invalid, "a group that is assignable to roles must be securityEnabled").At("isAssignableToRole").WithCode("Request_BadRequest")
 	}
 	if !g.SecurityEnabled && !g.MailEnabled {
 		return fault.New(fault.Invalid, "a group must be securityEnabled or mailEnabled; set securityEnabled to true").At("securityEnabled").WithCode("Request_BadRequest")

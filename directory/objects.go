@@ -58,6 +58,7 @@ type User struct {
 	Department        string    `json:"department,omitempty"`
 	OfficeLocation    string    `json:"officeLocation,omitempty"`
 	MobilePhone       string    `json:"mobilePhone,omitempty"`
+	BusinessPhones    []string  `json:"businessPhones,omitempty"`
 	PreferredLanguage string    `json:"preferredLanguage,omitempty"`
 	UsageLocation     string    `json:"usageLocation,omitempty"`
 	ImmutableID       string    `json:"onPremisesImmutableId,omitempty"`

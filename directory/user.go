@@ -235,6 +235,14 @@ func (p *plan) checkUser(u *User) error {
 			return err
 		}
 	}
+	if len(u.BusinessPhones) > 1 {
+		return fault.New(fault.Invalid, "businessPhones holds %d numbers; one is allowed", len(u.BusinessPhones)).At("businessPhones").WithCode("Request_BadRequest")
+	}
+	for _, number := range u.BusinessPhones {
+		if err := checkText("businessPhones", number, false, 64); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

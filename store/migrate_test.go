@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/gatehouse-k8s/gatehouse/store"
@@ -60,35 +59,5 @@ func TestOpenOfAnotherVersion(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestOpenTogether starts several replicas on a new database at once: all get the same epoch.
-func TestOpenTogether(t *testing.T) {
-	for name, database := range storetest.Engines {
-		t.Run(name, func(t *testing.T) {
-			url := database(t)
-			var wg sync.WaitGroup
-			epochs := make([]string, 4)
-			for i := range epochs {
-				wg.Go(func() {
-					db, err := store.Open(t.Context(), url)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer db.Close()
-					if err := db.Writer().QueryRow(`SELECT epoch FROM head`).Scan(&epochs[i]); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
-			for _, e := range epochs {
-				if e == "" || e != epochs[0] {
-					t.Fatalf("the replicas have the epochs %q", epochs)
-				}
-			}
-		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +55,35 @@ func TestPostgresListens(t *testing.T) {
 		}
 		writeAndSee()
 		writeAndSee()
+	}
+}
+
+// TestPostgresOpenTogether starts several replicas on a new database at once: one of them makes the tables, and
+// all get the same epoch.
+func TestPostgresOpenTogether(t *testing.T) {
+	url := storetest.Postgres(t)
+	var wg sync.WaitGroup
+	epochs := make([]string, 4)
+	for i := range epochs {
+		wg.Go(func() {
+			db, err := store.Open(t.Context(), url)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer db.Close()
+			at, err := db.Load(t.Context(), func(feed.Record) error { return nil })
+			if err != nil {
+				t.Error(err)
+			}
+			epochs[i] = at.Epoch
+		})
+	}
+	wg.Wait()
+	for _, e := range epochs {
+		if e == "" || e != epochs[0] {
+			t.Fatalf("the replicas have the epochs %q", epochs)
+		}
 	}
 }
 

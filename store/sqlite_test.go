@@ -40,8 +40,7 @@ func wantError(t *testing.T, err error, want ...string) {
 
 // TestSQLiteIsPrivate: nobody else may read the file and its companions, also when it was made by hand.
 func TestSQLiteIsPrivate(t *testing.T) {
-	path := storetest.SQLite(t)
-	check := func() {
+	check := func(path string) {
 		t.Helper()
 		found, err := filepath.Glob(path + "*")
 		if err != nil || len(found) != 3 {
@@ -53,21 +52,23 @@ func TestSQLiteIsPrivate(t *testing.T) {
 			}
 		}
 	}
+	fresh := storetest.SQLite(t)
+	storetest.Open(t, fresh)
+	check(fresh)
+
+	path := storetest.SQLite(t)
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		t.Fatal(err)
-	}
 	storetest.Open(t, path)
-	check()
+	check(path)
 	for _, f := range []string{path, path + "-wal", path + "-shm"} {
 		if err := os.Chmod(f, 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
 	storetest.Open(t, path)
-	check()
+	check(path)
 }
 
 func TestSQLiteSettings(t *testing.T) {

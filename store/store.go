@@ -44,8 +44,8 @@ type engine struct {
 //	/abs/path/gatehouse.db, sqlite:///abs/path/gatehouse.db    a file, made if missing; its folder must exist
 //	postgres://user:password@host:5432/name                    a database that the user owns
 //
-// Errors never show the password. Two processes may open the same file and stay correct, but each learns
-// of the other's writes by polling only.
+// Errors never show the password. Two processes that have the same file open stay correct, but each learns of
+// the other's writes by polling only.
 func Open(ctx context.Context, url string) (*DB, error) {
 	scheme, rest, isURL := strings.Cut(url, "://")
 	var (

@@ -84,8 +84,8 @@ func (c *client) admit(dir *directory.State, tenant *directory.Tenant) error {
 	return nil
 }
 
-// prove checks the credential that the request carries, if any. Whether one is needed is for identify and the grants.
-func (s *Server) prove(ctx context.Context, c *client, a clientAuth, now time.Time) error {
+// verifyCredential checks the credential that the request carries, if any. Whether one is needed is for the grants to say.
+func (s *Server) verifyCredential(ctx context.Context, c *client, a clientAuth, now time.Time) error {
 	if a.assertion {
 		return fail(700027, c.app.AppID)
 	}
@@ -116,8 +116,8 @@ func (s *Server) prove(ctx context.Context, c *client, a clientAuth, now time.Ti
 	return nil
 }
 
-// confidence demands a credential of every client that is not registered as public.
-func (c *client) confidence() error {
+// requireCredential demands a credential of every client that is not registered as public.
+func (c *client) requireCredential() error {
 	if c.proved || c.app.PublicClient {
 		return nil
 	}

@@ -191,7 +191,7 @@ func flowOf(ctx context.Context, secrets feed.Secrets, key string) (*deviceFlow,
 
 // redeemDeviceCode is the device code grant (RFC 8628 section 3.4), and what version 1 clients send in its place.
 func (s *Server) redeemDeviceCode(ctx context.Context, x *exchange) error {
-	if err := x.client.confidence(); err != nil {
+	if err := x.client.requireCredential(); err != nil {
 		return err
 	}
 	code := x.form["device_code"]

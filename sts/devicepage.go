@@ -2,13 +2,7 @@ package sts
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -21,12 +15,6 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
-const (
-	pagePurpose = "device page"
-	pageLife    = 15 * time.Minute
-	pageCookie  = "__Host-gatehouse-device" // the prefix makes browsers insist on Secure, Path=/ and no Domain
-)
-
 // Steps of the device page. Each is a form; what it posts is handled by the step's function.
 const (
 	stepCode     = "code"
@@ -34,17 +22,6 @@ const (
 	stepPassword = "password"
 	stepConfirm  = "confirm"
 )
-
-// pageState is what a form carries from step to step: sealed, so that nobody but this server can have made it, and bound to
-// the browser's cookie, so that a form of one browser is worth nothing in another.
-type pageState struct {
-	Step   string       `json:"s"`
-	Cookie []byte       `json:"c"` // SHA-256 of the cookie
-	Until  int64        `json:"u"` // Unix seconds
-	Flow   string       `json:"f,omitempty"`
-	User   directory.ID `json:"o,omitzero"`
-	Proved int64        `json:"p,omitempty"` // when the password was checked, Unix nanoseconds
-}
 
 // visit is one request for the device page.
 type visit struct {
@@ -219,30 +196,45 @@ func (s *Server) stepPassword(ctx context.Context, v *visit) error {
 		return s.showPassword(v, http.StatusBadRequest, user, "Enter your current password and a new one.")
 	case next != v.form["confirmNewPassword"]:
 		return s.showPassword(v, http.StatusBadRequest, user, "The two new passwords are not the same.")
-	case next == current:
-		return s.showPassword(v, http.StatusBadRequest, user, "The new password is the current one. Choose another.")
 	}
 	tenant := dir.Tenant(user.Tenant)
-	_, err := s.checkPassword(ctx, dir, tenant, user.UPN, current, v.from)
-	if err == nil {
-		err = s.Directory.ResetPassword(ctx, directory.System, user.ID, next, false)
-	}
+	err := s.changePassword(ctx, v, dir, tenant, user, current, next)
 	s.recordVisit(v, "password-change", tenant, user, user.UPN, err)
-	if fault.Is(err, fault.Invalid) {
-		message := fault.From(err).Message
-		if f := asRefusal(err, v.r); f.number == 50126 {
-			message = "The current password is not right."
-		}
-		return s.showPassword(v, http.StatusBadRequest, user, message)
-	}
 	if err != nil {
-		return err
+		return s.showPasswordError(v, user, err)
 	}
 	user = directory.In(s.Feed.View()).User(user.ID)
 	if user == nil {
 		return fail(50057)
 	}
 	return s.signedIn(ctx, v, user, time.Unix(0, max(user.SessionsValidFrom, s.now().UnixNano())))
+}
+
+func (s *Server) showPasswordError(v *visit, user *directory.User, err error) error {
+	switch f := asRefusal(err, v.r); {
+	case f.number == 50126:
+		return s.showPassword(v, http.StatusBadRequest, user, "The current password is not right.")
+	case f.number == 50053:
+		return s.showPassword(v, http.StatusTooManyRequests, user, "There were too many wrong passwords for this account. Wait a few minutes and try again.")
+	case fault.Is(err, fault.Invalid): // the rules for new passwords
+		return s.showPassword(v, http.StatusBadRequest, user, fault.From(err).Message)
+	}
+	return err
+}
+
+// changePassword changes a user's password, counting wrong present ones.
+func (s *Server) changePassword(ctx context.Context, v *visit, dir *directory.State, tenant *directory.Tenant, user *directory.User, current, next string) error {
+	done, err := s.guess(dir, tenant, user, user.UPN, v.from)
+	if err != nil {
+		return err
+	}
+	err = s.Directory.ChangePassword(ctx, directory.Actor{ID: user.ID, Tenant: user.Tenant}, current, next)
+	wrong := errors.Is(err, directory.ErrWrongPassword)
+	done(!wrong)
+	if wrong {
+		return fail(50126)
+	}
+	return err
 }
 
 // stepConfirm takes the person's decision.
@@ -304,125 +296,12 @@ func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
 	})
 }
 
-func (s *Server) showCode(v *visit, status int, code, problem string) error {
-	v.state = pageState{Step: stepCode}
-	return s.showForm(v, status, "code", pageView{Title: "Enter code", Code: code, Error: problem, Step: 1})
-}
-
-func (s *Server) showSignIn(v *visit, status int, name, problem string) error {
-	v.state.Step = stepSignIn
-	view := pageView{Title: "Sign in", Name: clip(name, maxName), Error: problem, Step: 2, App: s.appName(v.flow)}
-	if t := directory.In(s.Feed.View()).Tenant(v.flow.Tenant); t != nil {
-		view.Tenant = t.DisplayName
-	}
-	return s.showForm(v, status, "signin", view)
-}
-
-func (s *Server) showPassword(v *visit, status int, u *directory.User, problem string) error {
-	v.state.Step = stepPassword
-	return s.showForm(v, status, "password", pageView{Title: "Update your password", Account: u.UPN, Error: problem, Step: 2})
-}
-
-func (s *Server) showConfirm(v *visit, u *directory.User) error {
-	v.state.Step = stepConfirm
-	dir := directory.In(s.Feed.View())
-	tenant := dir.Tenant(u.Tenant)
-	asked, err := v.flow.Ask.parse()
-	if err != nil {
-		return err
-	}
-	t, err := asked.resolve(dir, tenant)
-	if err != nil {
-		return err
-	}
-	from, _ := netip.ParseAddr(v.flow.Address)
-	return s.showForm(v, http.StatusOK, "confirm", pageView{
-		Title: "Confirm sign-in", Step: 3, App: s.appName(v.flow), AppID: v.flow.Client.String(), Account: u.UPN, Tenant: tenant.DisplayName,
-		Resource: t.resource.DisplayName, Address: v.flow.Address, Asked: ago(v.now.Sub(v.flow.Asked)),
-		SameMachine: from.IsLoopback() && v.from.IsLoopback(), SameAddress: from == v.from,
-	})
-}
-
-// showForm shows a step with its state, which it binds to the browser's cookie.
-func (s *Server) showForm(v *visit, status int, name string, view pageView) error {
-	if v.state.Cookie == nil {
-		v.state.Cookie = cookieHash(v.r)
-	}
-	if v.state.Cookie == nil {
-		if err := s.setCookie(v); err != nil {
-			return err
-		}
-	}
-	v.state.Until = v.now.Add(pageLife).Unix()
-	text, err := json.Marshal(v.state)
-	if err != nil {
-		return err
-	}
-	if view.State, err = s.vault.seal(v.r.Context(), pagePurpose, text); err != nil {
-		return err
-	}
-	return s.show(v.w, status, name, view)
-}
-
-// openState reads the state that a form carried; errStale when it is not this browser's, or too old.
-func (s *Server) openState(ctx context.Context, v *visit) (pageState, error) {
-	var state pageState
-	text, err := s.vault.open(ctx, pagePurpose, v.form["state"])
-	if errors.Is(err, errSealed) {
-		return state, errStale
-	}
-	if err != nil {
-		return state, err
-	}
-	if err := json.Unmarshal(text, &state); err != nil {
-		return pageState{}, fmt.Errorf("the page's state: %w", err)
-	}
-	cookie := cookieHash(v.r)
-	if cookie == nil || subtle.ConstantTimeCompare(cookie, state.Cookie) != 1 || v.now.Unix() >= state.Until {
-		return pageState{}, errStale
-	}
-	return state, nil
-}
-
-// setCookie gives the browser a new cookie and binds the state to it.
-func (s *Server) setCookie(v *visit) error {
-	raw := make([]byte, 32)
-	if _, err := io.ReadFull(s.random(), raw); err != nil {
-		return fmt.Errorf("make a cookie: %w", err)
-	}
-	value := base64.RawURLEncoding.EncodeToString(raw)
-	sum := sha256.Sum256([]byte(value))
-	v.state.Cookie = sum[:]
-	http.SetCookie(v.w, &http.Cookie{Name: pageCookie, Value: value, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	return nil
-}
-
-func (s *Server) clearCookie(v *visit) {
-	http.SetCookie(v.w, &http.Cookie{Name: pageCookie, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
-}
-
-func cookieHash(r *http.Request) []byte {
-	c, err := r.Cookie(pageCookie)
-	if err != nil || len(c.Value) != 43 {
-		return nil
-	}
-	sum := sha256.Sum256([]byte(c.Value))
-	return sum[:]
-}
-
-// appName is how the flow's application is called.
-func (s *Server) appName(flow *deviceFlow) string {
-	if c, err := findClient(directory.In(s.Feed.View()), tenancy{word: organizations}, flow.Client.String()); err == nil {
-		return c.app.DisplayName
-	}
-	return flow.Client.String()
-}
-
 func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, user *directory.User, name string, err error) {
 	e := audit.Event{
 		Time: v.now.UTC(), Request: traceID(v.r), Client: v.flow.Client.String(), Address: v.from.String(), Action: action, Outcome: audit.Allowed,
-		Details: map[string]string{"method": "device page", "user": clip(name, 120), "codeAddress": v.flow.Address},
+		Details: map[string]string{"method": "device page", "codeAddress": v.flow.Address},
 	}
+	nameUser(&e, name)
 	if tenant != nil {
 		e.Tenant = tenant.ID.String()
 	}
@@ -430,16 +309,4 @@ func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, 
 		e.Actor = user.ID.String()
 	}
 	s.conclude(&e, v.r, err)
-}
-
-// ago says in words how long ago something was.
-func ago(d time.Duration) string {
-	switch minutes := int(d.Minutes()); {
-	case minutes < 1:
-		return "less than a minute ago"
-	case minutes == 1:
-		return "a minute ago"
-	default:
-		return fmt.Sprintf("%d minutes ago", minutes)
-	}
 }

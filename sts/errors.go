@@ -21,7 +21,6 @@ type aadsts struct {
 var catalogue = map[int]aadsts{
 	50000: {status: 500, error: "server_error", text: "There was an error issuing a token; the server's log has the details under the trace id.",
 		help: "Try again. If it happens again, give the trace id to whoever runs this server."},
-	50013: {status: 400, error: "invalid_grant", text: "The assertion is not valid.", help: "Get a new assertion and try again."},
 	50020: {status: 400, error: "invalid_grant", text: "User account '%s' does not exist in tenant '%s' and cannot access the application '%s' in that tenant. Sign in with an account of that tenant, or have this one added to it.",
 		help: "Sign in with an account of the tenant, or ask its administrator to add yours."},
 	50034: {status: 400, error: "invalid_grant", text: "The user account %s does not exist in the %s directory. To sign into this application, the account must be added to the directory.",

@@ -87,7 +87,7 @@ func newWorld(t testing.TB) *world {
 	must(t, f.Start(ctx, map[string]feed.State{directory.Part: new(directory.State), Part: new(State)}))
 	log, err := audit.Open(w.audited)
 	must(t, err)
-	t.Cleanup(func() { log.Close() })
+	t.Cleanup(func() { w.srv.Audit.Close() })
 
 	w.dir = &directory.Directory{Feed: f, Hasher: &directory.Hasher{Cost: directory.Cost{Time: 1, Memory: 64, Threads: 1}}, Now: w.clock}
 	keys := &Keys{Feed: f, Now: w.clock}
@@ -120,32 +120,25 @@ func (w *world) user(upn, password string) *directory.User {
 	return u
 }
 
-// app registers an application with a service principal, as later releases do through Graph.
+// app registers an application and adds its service principal.
 func (w *world) app(a directory.Application) *directory.Application {
 	w.t.Helper()
-	var err error
 	a.Tenant = w.tenant.ID
-	a.ID, err = directory.NewID(w.srv.random())
+	made, err := w.dir.CreateApplication(context.Background(), directory.System, a)
 	must(w.t, err)
-	if a.AppID.IsZero() {
-		a.AppID, err = directory.NewID(w.srv.random())
-		must(w.t, err)
-	}
-	sp := directory.ServicePrincipal{
-		Tenant: a.Tenant, AppID: a.AppID, DisplayName: a.DisplayName, Type: directory.TypeApplication, Enabled: true,
-		Names: append([]string{a.AppID.String()}, a.IdentifierURIs...),
-	}
-	sp.ID, err = directory.NewID(w.srv.random())
+	_, err = w.dir.CreateServicePrincipal(context.Background(), directory.System, made.Tenant, made.AppID, true)
 	must(w.t, err)
-	w.write(record(directory.KindApplication, a.ID.String(), &a), record(directory.KindServicePrincipal, sp.ID.String(), &sp))
-	return &a
+	return made
 }
 
-func (w *world) write(records ...feed.Record) {
+// principal is the service principal of an application.
+func (w *world) principal(a *directory.Application) *directory.ServicePrincipal {
 	w.t.Helper()
-	must(w.t, w.srv.Feed.Update(context.Background(), func(*feed.View, feed.Secrets) (feed.Change, error) {
-		return feed.Change{Records: records}, nil
-	}))
+	p := directory.In(w.srv.Feed.View()).ServicePrincipalByName(w.tenant.ID, a.AppID.String())
+	if p == nil {
+		w.t.Fatalf("%s has no service principal", a.DisplayName)
+	}
+	return p
 }
 
 func (w *world) setUser(id directory.ID, change func(*directory.User)) {
@@ -178,7 +171,9 @@ func (w *world) post(path string, values url.Values, headers ...string) answer {
 	return w.send("POST", path, values.Encode(), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
 }
 
-func (w *world) get(path string, headers ...string) answer { return w.send("GET", path, "", headers...) }
+func (w *world) get(path string, headers ...string) answer {
+	return w.send("GET", path, "", headers...)
+}
 
 func (w *world) send(method, path, body string, headers ...string) answer {
 	w.t.Helper()
@@ -298,7 +293,6 @@ func (w *world) events() []audit.Event {
 	}
 	w.srv.Audit, err = audit.Open(w.audited)
 	must(w.t, err)
-	w.t.Cleanup(func() { w.srv.Audit.Close() })
 	return out
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -163,5 +162,3 @@ func (s *Server) errorPage(w http.ResponseWriter, r *http.Request) error {
 
 // crossOrigin refuses forms that another site posted (Fetch metadata, else Origin).
 var crossOrigin = http.NewCrossOriginProtection()
-
-var errStale = errors.New("the page's state is not, or no longer, good")

@@ -30,7 +30,7 @@ func (s *Server) password(ctx context.Context, x *exchange) error {
 	if err := x.client.admit(x.dir(), x.subject.tenant); err != nil {
 		return err
 	}
-	if err := x.client.confidence(); err != nil {
+	if err := x.client.requireCredential(); err != nil {
 		return err
 	}
 	password, err := x.form.need("password")
@@ -54,7 +54,7 @@ func (s *Server) password(ctx context.Context, x *exchange) error {
 }
 
 // checkPassword returns the enabled user of a tenant who has this name and password. It takes as long for a
-// user who does not exist. A Global Administrator is never locked out at the machine itself.
+// user who does not exist.
 func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant *directory.Tenant, name, password string, from netip.Addr) (*directory.User, error) {
 	var user *directory.User
 	if len(name) <= maxName {
@@ -63,13 +63,9 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 	if user != nil && user.Tenant != tenant.ID {
 		user = nil
 	}
-	done, free := s.passwords.begin(tenant.ID.String()+"/"+name, from)
-	switch {
-	case free:
-	case user != nil && from.IsLoopback() && dir.HasRole(user.ID, directory.GlobalAdministrator):
-		done = func(bool) {}
-	default:
-		return nil, fail(50053)
+	done, err := s.guess(dir, tenant, user, name, from)
+	if err != nil {
+		return nil, err
 	}
 	right, err := s.Directory.VerifyPassword(ctx, user, password)
 	if err != nil {
@@ -86,4 +82,16 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 		return nil, fail(50057)
 	}
 	return user, nil
+}
+
+// guess asks whether a password may be tried for a name now. A Global Administrator is never locked out at the machine itself. If so, done must be called with the outcome.
+func (s *Server) guess(dir *directory.State, tenant *directory.Tenant, user *directory.User, name string, from netip.Addr) (done func(right bool), err error) {
+	done, free := s.passwords.begin(tenant.ID.String()+"/"+name, from)
+	switch {
+	case free:
+		return done, nil
+	case user != nil && from.IsLoopback() && dir.HasRole(user.ID, directory.GlobalAdministrator):
+		return func(bool) {}, nil
+	}
+	return nil, fail(50053)
 }

@@ -24,7 +24,7 @@ type refreshToken struct {
 // refresh is the refresh token grant (RFC 6749 section 6). The token works for every resource, and the old one stays valid
 // beside the new one, as in Entra.
 func (s *Server) refresh(ctx context.Context, x *exchange) error {
-	if err := x.client.confidence(); err != nil {
+	if err := x.client.requireCredential(); err != nil {
 		return err
 	}
 	sealed, err := x.form.need("refresh_token")

@@ -2,10 +2,14 @@ package sts
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
+
+// maxAsk is the longest scope or resource, in bytes: it is kept in refresh tokens.
+const maxAsk = 1500
 
 // ask is what a request wants a token for.
 type ask struct {
@@ -46,7 +50,7 @@ func parseResource(resource string) (ask, error) {
 	if resource == "" {
 		return ask{}, fail(900144, "resource")
 	}
-	if strings.ContainsAny(resource, " \t\r\n") {
+	if strings.ContainsAny(resource, " \t\r\n") || len(resource) > maxAsk {
 		return ask{}, fail(500011, clip(resource, 120), "any")
 	}
 	return ask{Text: resource, V1: true, resource: resource, oidc: []string{"openid", "profile"}, offline: true}, nil
@@ -57,6 +61,9 @@ func parseResource(resource string) (ask, error) {
 // suffix: the resource keeps the slash that it ends in (Microsoft identity platform, "Trailing slash and /.default").
 func parseScope(scope string) (ask, error) {
 	a := ask{Text: scope}
+	if len(scope) > maxAsk {
+		return a, fail(70011, clip(scope, 120), "it has "+strconv.Itoa(len(scope))+" bytes, and at most "+strconv.Itoa(maxAsk)+" are read")
+	}
 	words := strings.Fields(scope)
 	if len(words) == 0 {
 		return a, fail(900144, "scope")

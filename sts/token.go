@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
@@ -128,7 +129,7 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	if x.place.word == consumers {
 		return fail(9002346, x.client.app.AppID)
 	}
-	return s.prove(r.Context(), x.client, auth, x.now)
+	return s.verifyCredential(r.Context(), x.client, auth, x.now)
 }
 
 // resolve finds what the token is for.
@@ -180,11 +181,16 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 	if x.subject.session != nil {
 		e.Details["session"] = x.subject.session.ID.String()
 	}
-	if x.subject.name != "" {
-		e.Details["user"] = clip(x.subject.name, 120)
-	}
+	nameUser(&e, x.subject.name)
 	e.Target = x.target.audience
 	s.conclude(&e, r, err)
+}
+
+// nameUser adds the name that was tried. What is not of a user name's form may be a password in the wrong field.
+func nameUser(e *audit.Event, name string) {
+	if strings.Contains(name, "@") {
+		e.Details["user"] = clip(name, 120)
+	}
 }
 
 // conclude fills in how an attempt ended, logs and audits it.

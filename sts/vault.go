@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +28,7 @@ const vaultID = "ring"
 const (
 	sealLife  = 30 * 24 * time.Hour        // a sealing key is used this long
 	sealGrace = refreshLife + 24*time.Hour // and opens what it has sealed this long after
-	maxSealed = 4 << 10                    // the longest sealed text that is looked at, in bytes
+	maxSealed = 16 << 10                   // the longest sealed text that is looked at, in bytes
 	sealHead  = 1 + 4 + 12                 // format, key id, nonce
 	sealForm  = 1                          // the only format so far
 	sealNonce = 12                         // bytes, AES-GCM's standard size
@@ -82,7 +83,7 @@ func (v *vault) seal(ctx context.Context, purpose string, text []byte) (string, 
 
 // open returns what seal was given, or errSealed.
 func (v *vault) open(ctx context.Context, purpose, sealed string) ([]byte, error) {
-	if len(sealed) > maxSealed {
+	if len(sealed) > maxSealed || strings.ContainsAny(sealed, "\r\n") { // which the decoder would pass over
 		return nil, errSealed
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)

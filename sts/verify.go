@@ -127,6 +127,9 @@ func verify(state *State, token []byte) (*Token, error) {
 	if !ok || !ok2 || bytes.IndexByte(sigB64, '.') >= 0 {
 		return nil, errToken("this is not a signed JWT: it does not have three parts")
 	}
+	if bytes.ContainsAny(token, "\r\n") { // which Go's decoder would pass over (RFC 7515 section 2 does not)
+		return nil, errToken("this is not a signed JWT: it holds line breaks")
+	}
 	b64 := base64.RawURLEncoding.Strict()
 	var header struct {
 		Alg  string          `json:"alg"`
@@ -204,6 +207,19 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 		return errToken("user %s is disabled", u.UPN)
 	}
 	return state.CheckSession(u, t.Session, now)
+}
+
+// Until is when Check, having passed in a view, will fail in that view by the clock alone.
+func (v *Verifier) Until(view *feed.View, t *Token) time.Time {
+	state := In(view)
+	until := time.Unix(t.Expires, 0)
+	if key := state.Key(t.KeyID); key != nil && !key.Retires.IsZero() && key.Retires.Before(until) {
+		until = key.Retires
+	}
+	if session := state.Session(t.Session); session != nil && !t.AppOnly() && session.Expires.Before(until) {
+		until = session.Expires
+	}
+	return until
 }
 
 // CheckSession reports why a user's session is no longer in force, or nil.

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestParseUp(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		fail string // "" for success
+	}{
+		{"", ""},
+		{"--listen 127.0.0.1:9443 --public-url https://Gate.example:9443/", ""},
+		{"--listen 9443", "--listen"},
+		{"--proxy-listen nowhere", "--proxy-listen"},
+		{"--public-url http://x", "--public-url"},
+		{"--public-url https://x/path", "--public-url"},
+		{"--public-url https://user@x", "--public-url"},
+		{"--public-url https://token.example", "token"},
+		{"--domain mytokens.example", "token"},
+		{"--nonsense", "nonsense"},
+		{"extra", `"extra"`},
+	} {
+		got, err := parseUp(strings.Fields(c.args), io.Discard)
+		switch {
+		case c.fail == "" && err != nil:
+			t.Errorf("up %s: %v", c.args, err)
+		case c.fail != "" && (err == nil || !strings.Contains(err.Error(), c.fail)):
+			t.Errorf("up %s: error %v, want one with %q", c.args, err, c.fail)
+		case strings.Contains(c.args, "Gate.example") && got.PublicURL != "https://gate.example:9443":
+			t.Errorf("up %s: public URL %q", c.args, got.PublicURL)
+		}
+	}
+}
+
+func TestPublicURL(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:8443": "https://localhost:8443",
+		"0.0.0.0:443":    "https://localhost",
+		"[::1]:9000":     "https://localhost:9000",
+	} {
+		at, err := net.ResolveTCPAddr("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := publicURL(at); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
+	}
+}
+
+func TestExecute(t *testing.T) {
+	for _, c := range []struct {
+		args           string
+		code           int
+		stdout, stderr string
+	}{
+		{"", 2, "", "usage: gatehouse COMMAND"},
+		{"help", 0, "usage: gatehouse COMMAND", ""},
+		{"version", 0, "dev", ""},
+		{"up --help", 0, "-data-dir", ""},
+		{"nothing", 2, "", `there is no command "nothing"`},
+		{"env --shell tcsh", 2, "", "choose sh, fish or powershell"},
+		{"keys --roll --withdraw x", 2, "", "exclude each other"},
+	} {
+		var out, errs strings.Builder
+		if code := execute(context.Background(), strings.Fields(c.args), &out, &errs); code != c.code {
+			t.Errorf("gatehouse %s: exit code %d, want %d", c.args, code, c.code)
+		}
+		if !strings.Contains(out.String(), c.stdout) || !strings.Contains(errs.String(), c.stderr) {
+			t.Errorf("gatehouse %s: stdout %q, stderr %q", c.args, &out, &errs)
+		}
+		if c.stdout == "" && out.Len() > 0 {
+			t.Errorf("gatehouse %s wrote to standard output: %q", c.args, &out)
+		}
+	}
+}
+
+func TestDataDir(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b")
+	first, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if !locked(path) {
+		t.Error("not locked")
+	}
+	if _, err := openDataDir(path); err == nil || !strings.Contains(err.Error(), "already running") || !strings.Contains(err.Error(), path) {
+		t.Errorf("a second one: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if locked(path) {
+		t.Error("still locked after Close")
+	}
+	again, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
+// TestControlSocketInADeepFolder uses a path that does not fit into a socket address.
+func TestControlSocketInADeepFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("deep/", 30))
+	d, err := openDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for range 2 { // the second replaces what a killed server left behind
+		ln, err := d.listenControl()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(d.file(controlSocket)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		ln.Close()
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+var testFacts = facts{
+	URL: "https://localhost:8443", Proxy: "http://127.0.0.1:8442", Tenant: "t", Subscription: "s",
+	Domain: "gatehouse.internal", Admin: "admin@gatehouse.internal",
+}
+
+func TestEnvironment(t *testing.T) {
+	old := map[string]string{"NO_PROXY": "corp.example, 127.0.0.1"}
+	got := map[string]string{}
+	for _, v := range environment("/d", testFacts, func(name string) string { return old[name] }) {
+		got[v[0]] = v[1]
+	}
+	for name, want := range map[string]string{
+		"HTTPS_PROXY": "http://127.0.0.1:8442", "https_proxy": "http://127.0.0.1:8442",
+		"NO_PROXY": "localhost,127.0.0.1,::1,corp.example", "no_proxy": "localhost,127.0.0.1,::1,corp.example",
+		"REQUESTS_CA_BUNDLE": "/d/ca-bundle.crt", "SSL_CERT_FILE": "/d/ca-bundle.crt", "NODE_EXTRA_CA_CERTS": "/d/ca-bundle.crt",
+		"AZURE_CONFIG_DIR": "/d/azure", "KUBECACHEDIR": "/d/kube-cache", "AZD_CONFIG_DIR": "/d/azd", "KUBECONFIG": "/d/kubeconfig",
+		"GATEHOUSE_URL": "https://localhost:8443", "GATEHOUSE_TENANT_ID": "t", "GATEHOUSE_SUBSCRIPTION_ID": "s",
+		"GATEHOUSE_DOMAIN": "gatehouse.internal", "GATEHOUSE_ADMIN": "admin@gatehouse.internal", "GATEHOUSE_DATA_DIR": "/d",
+	} {
+		if got[name] != want {
+			t.Errorf("%s=%q, want %q", name, got[name], want)
+		}
+	}
+}
+
+// TestShellQuoting lets a real shell read values that would do harm unquoted.
+func TestShellQuoting(t *testing.T) {
+	for _, value := range []string{"plain", "two words", "it's", `$HOME "x" \ ` + "`id`", "a;b&c|d", "''"} {
+		var script strings.Builder
+		shells["sh"].set(&script, "GATEHOUSE_TEST", value)
+		out, err := exec.Command("sh", "-c", script.String()+`printf %s "$GATEHOUSE_TEST"`).Output()
+		if err != nil || string(out) != value {
+			t.Errorf("%q came out as %q (%v) of %s", value, out, err, &script)
+		}
+	}
+	var fish, ps strings.Builder
+	shells["fish"].set(&fish, "X", `a'b\c`)
+	shells["powershell"].set(&ps, "X", `a'b$c`)
+	if want := "set -gx X 'a\\'b\\\\c'\n"; fish.String() != want {
+		t.Errorf("fish: %q, want %q", fish.String(), want)
+	}
+	if want := "$env:X = 'a''b$c'\n"; ps.String() != want {
+		t.Errorf("powershell: %q, want %q", ps.String(), want)
+	}
+}

@@ -1,0 +1,155 @@
+package graph
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/audit"
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/sts"
+)
+
+// call is one authenticated request: who asks, and the state that it is answered from.
+type call struct {
+	*Server
+	w http.ResponseWriter
+	r *http.Request
+
+	view   *feed.View
+	dir    *directory.State
+	token  *sts.Token
+	tenant directory.ID
+	now    time.Time
+
+	target  string            // for the audit: what was changed
+	details map[string]string // for the audit
+}
+
+// need is what a route asks of its caller.
+type need int
+
+const (
+	profile need = iota // a signed-in user of any kind: reads about themselves
+	account             // the same, for a change of one's own account
+	read                // may read the directory
+	write               // changes the directory; package directory decides who may
+)
+
+// audiences are the names of this API in tokens.
+var audiences = []string{"https://" + cloudHost, directory.Graph.String(), "spn:" + directory.Graph.String()}
+
+// Delegated scopes that let a token read or change what its user may. A token with fewer scopes is good for /me alone
+// (Microsoft Graph permissions reference).
+var (
+	readScopes  = []string{"Directory.Read.All", "Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
+	writeScopes = []string{"Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
+)
+
+// route adds a route under the API's version.
+func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) error) {
+	method, path, _ := strings.Cut(pattern, " ")
+	m.Handle(method+" "+version+path, func(w http.ResponseWriter, r *http.Request) error {
+		c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now()}
+		c.dir = directory.In(c.view)
+		err := c.admit(n)
+		if err == nil {
+			err = answer(c)
+		}
+		c.record(pattern, n, err)
+		return err
+	})
+}
+
+// admit authenticates the caller and holds it against what the route needs.
+func (c *call) admit(n need) (err error) {
+	if c.token, err = c.Tokens.Bearer(c.view, c.r.Header.Get("Authorization"), audiences...); err != nil {
+		return err
+	}
+	c.tenant = c.token.Tenant
+	if c.token.AppOnly() {
+		switch {
+		case n == profile || n == account:
+			return fault.New(fault.Invalid, "/me request is only valid with delegated authentication flow; this token speaks for an application, use /servicePrincipals/%s", c.token.Object).
+				WithCode("Request_BadRequest")
+		case !c.dir.HasRole(c.token.Object, directory.GlobalAdministrator):
+			return errInsufficient("the service principal holds no directory role")
+		}
+		return nil
+	}
+	user := c.dir.User(c.token.Object)
+	switch {
+	case n == profile:
+		return nil
+	case n == read && !c.hasScope(readScopes), n != read && !c.hasScope(writeScopes):
+		return errInsufficient("the token's scopes do not suffice: " + c.token.Scopes)
+	case n == account:
+		return nil
+	case user == nil || user.Type != directory.Member:
+		return errInsufficient("guests may only read about themselves")
+	}
+	return nil
+}
+
+func (c *call) hasScope(any []string) bool {
+	return slices.ContainsFunc(strings.Fields(c.token.Scopes), func(s string) bool { return slices.Contains(any, s) })
+}
+
+// errInsufficient is Graph's answer to everyone who may not; why is for the audit and the log.
+func errInsufficient(why string) error {
+	return fault.New(fault.Denied, "Insufficient privileges to complete the operation.").WithCode("Authorization_RequestDenied").Wrap(reason(why))
+}
+
+type reason string
+
+func (r reason) Error() string { return string(r) }
+
+// record audits writes and refusals.
+func (c *call) record(pattern string, n need, err error) {
+	e := audit.Event{
+		Time: c.now.UTC(), Request: web.RequestID(c.r.Context()), Address: web.ClientIP(c.r).String(),
+		Action: pattern, Target: c.target, Outcome: audit.Allowed, Details: maps.Clone(c.details),
+	}
+	if e.Target == "" {
+		e.Target = c.r.PathValue("id")
+	}
+	if c.token != nil {
+		e.Tenant, e.Actor, e.Client = c.tenant.String(), c.token.Object.String(), c.token.Client()
+	}
+	changes := n == write || n == account
+	switch {
+	case err == nil && !changes:
+		return
+	case fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated), fault.Is(err, fault.Throttled):
+		e.Outcome, e.Reason = audit.Denied, err.Error()
+	case err != nil && fault.From(err).Kind == fault.Internal && changes:
+		e.Outcome, e.Reason = audit.Failed, "see the log under the request id"
+	case err != nil:
+		return // a request that was wrong changed nothing and was refused nothing
+	}
+	c.Audit.Record(e)
+}
+
+// changed notes what a write was done to.
+func (c *call) changed(id directory.ID) { c.target = id.String() }
+
+// detail notes a further fact about a write. It must not be secret.
+func (c *call) detail(name, value string) {
+	if c.details == nil {
+		c.details = map[string]string{}
+	}
+	c.details[name] = value
+}
+
+// refresh takes the newest view, so that an answer shows the write before it.
+func (c *call) refresh() {
+	c.view = c.Feed.View()
+	c.dir = directory.In(c.view)
+}
+
+func (c *call) actor() directory.Actor { return c.token.Actor() }

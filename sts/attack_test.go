@@ -1,0 +1,236 @@
+package sts
+
+import (
+	"crypto"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+)
+
+func b64(v any) string {
+	raw, ok := v.([]byte)
+	if !ok {
+		raw, _ = json.Marshal(v)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func signWith(t testing.TB, key *rsa.PrivateKey, header, claims any) string {
+	t.Helper()
+	text := b64(header) + "." + b64(claims)
+	sum := sha256.Sum256([]byte(text))
+	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+	must(t, err)
+	return text + "." + b64(sig)
+}
+
+// TestForgedTokens: every way to pass off a token that this server did not sign, or not as this.
+func TestForgedTokens(t *testing.T) {
+	w := newWorld(t)
+	good := w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("access_token")
+	must(t, w.verify(good))
+	header, body := part(t, good, 0), claims(t, good)
+	kid := header["kid"].(string)
+	public := In(w.srv.Feed.View()).Key(kid)
+	der, err := x509.MarshalPKIXPublicKey(public.public)
+	must(t, err)
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: public.Certificate})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	own, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	pieces := strings.Split(good, ".")
+	hs256 := func(secret []byte) string {
+		text := b64(map[string]any{"alg": "HS256", "typ": "JWT", "kid": kid}) + "." + pieces[1]
+		m := hmac.New(sha256.New, secret)
+		m.Write([]byte(text))
+		return text + "." + b64(m.Sum(nil))
+	}
+	with := func(m map[string]any, k string, v any) map[string]any {
+		m = maps.Clone(m)
+		m[k] = v
+		return m
+	}
+	jwk := public.JWK("")
+	forged := map[string]string{
+		"alg none, no signature":              b64(map[string]any{"alg": "none", "typ": "JWT", "kid": kid}) + "." + pieces[1] + ".",
+		"alg none, the old signature":         b64(map[string]any{"alg": "none", "typ": "JWT", "kid": kid}) + "." + pieces[1] + "." + pieces[2],
+		"alg NONE":                            b64(map[string]any{"alg": "NONE", "kid": kid}) + "." + pieces[1] + ".",
+		"no alg":                              b64(map[string]any{"kid": kid}) + "." + pieces[1] + "." + pieces[2],
+		"HS256 with the public key as PEM":    hs256(keyPEM),
+		"HS256 with the certificate as PEM":   hs256(certPEM),
+		"HS256 with the public key as DER":    hs256(der),
+		"HS256 with the modulus":              hs256(public.public.N.Bytes()),
+		"RS384":                               b64(with(header, "alg", "RS384")) + "." + pieces[1] + "." + pieces[2],
+		"PS256":                               b64(with(header, "alg", "PS256")) + "." + pieces[1] + "." + pieces[2],
+		"another key under our kid":           signWith(t, own, header, body),
+		"another key under its own kid":       signWith(t, own, with(header, "kid", "other"), body),
+		"another key, no kid":                 signWith(t, own, map[string]any{"alg": "RS256", "x5t": kid}, body),
+		"a key inside the token":              signWith(t, own, with(header, "jwk", jwk), body),
+		"a key set's address in the token":    signWith(t, own, with(header, "jku", "https://evil.test/keys"), body),
+		"a critical extension":                b64(with(header, "crit", []string{"exp"})) + "." + pieces[1] + "." + pieces[2],
+		"other claims":                        pieces[0] + "." + b64(with(body, "oid", w.admin.ID.String())) + "." + pieces[2],
+		"the signature of another token":      pieces[0] + "." + pieces[1] + "." + strings.Split(w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("access_token"), ".")[2],
+		"no signature":                        pieces[0] + "." + pieces[1] + ".",
+		"two parts":                           pieces[0] + "." + pieces[1],
+		"four parts":                          good + ".x",
+		"a newline inside":                    pieces[0] + "." + pieces[1] + ".\n" + pieces[2],
+		"padding":                             good + "=",
+		"the signature in the other alphabet": strings.NewReplacer("-", "+", "_", "/").Replace(pieces[2]) + "." + pieces[0] + "." + pieces[1],
+		"empty":                               "",
+		"dots":                                "..",
+		"too long":                            pieces[0] + "." + strings.Repeat("A", MaxToken) + "." + pieces[2],
+	}
+	for name, token := range forged {
+		if err := w.verify(token); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for i := range len(good) { // one character changed, anywhere
+		c := byte('A')
+		if good[i] == c {
+			c = 'B'
+		}
+		if good[i] == '.' {
+			c = '_'
+		}
+		if err := w.verify(good[:i] + string(c) + good[i+1:]); err == nil {
+			t.Fatalf("character %d changed: accepted", i)
+		}
+	}
+	must(t, w.verify(good))
+}
+
+// TestMisusedTokens: tokens that this server did sign, but not for this.
+func TestMisusedTokens(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	a := w.ok(w.ropc(aliceName, alicePassword, aksScope))
+	good := a.text("access_token")
+	body := claims(t, good)
+	sign := func(k string, v any) string {
+		c := maps.Clone(body)
+		if c[k] = v; v == nil {
+			delete(c, k)
+		}
+		token, err := w.srv.Keys.Sign(ctx, c, true)
+		must(t, err)
+		return token
+	}
+	must(t, w.verify(sign("x", "y")))
+	other, otherAdmin, err := w.dir.CreateTenant(ctx, directory.NewTenant{DisplayName: "Other", Domain: "other.test", AdminName: "admin", Password: adminPassword}, nil)
+	must(t, err)
+	now := w.clock()
+	for name, token := range map[string]string{
+		"an ID token":                         a.text("id_token"),
+		"a refresh token":                     a.text("refresh_token"),
+		"another tenant's issuer":             sign("iss", w.http.URL+"/"+other.ID.String()+"/"),
+		"another tenant":                      sign("tid", other.ID.String()),
+		"a foreign issuer":                    sign("iss", "https://evil.test/"+w.tenant.ID.String()+"/"),
+		"an issuer with another ending":       sign("iss", w.http.URL+"/"+w.tenant.ID.String()),
+		"an issuer that goes on":              sign("iss", w.http.URL+"/"+w.tenant.ID.String()+"/v2.0/x"),
+		"an issuer in upper case":             sign("iss", w.http.URL+"/"+strings.ToUpper(w.tenant.ID.String())+"/"),
+		"expired":                             sign("exp", now.Unix()),
+		"without an expiry":                   sign("exp", nil),
+		"not valid yet":                       sign("nbf", now.Add(time.Minute).Unix()),
+		"without a session":                   sign("sid", nil),
+		"with an unknown session":             sign("sid", w.tenant.ID.String()),
+		"with another user's session":         sign("oid", w.admin.ID.String()),
+		"of another tenant's user":            sign("oid", otherAdmin.ID.String()),
+		"of nobody":                           sign("oid", nil),
+		"without scopes":                      sign("scp", nil),
+		"without a client":                    sign("appid", nil),
+		"of a user who says to be an app":     sign("idtyp", "app"),
+		"with a tenant that is not text":      sign("tid", 5),
+		"with an expiry that is not a number": sign("exp", "never"),
+	} {
+		if err := w.verify(token); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestWithdrawnKey(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	a := w.ok(w.ropc(aliceName, alicePassword, aksScope))
+	must(t, w.verify(a.text("access_token")))
+	kid := part(t, a.text("access_token"), 0)["kid"].(string)
+	must(t, w.srv.Keys.Withdraw(ctx, kid))
+	if err := w.verify(a.text("access_token")); err == nil {
+		t.Error("a token that was seen before survives its key")
+	}
+	if strings.Contains(w.get("/common/discovery/v2.0/keys").raw, kid) {
+		t.Error("a withdrawn key is published")
+	}
+	b := w.ok(w.redeem(a.text("refresh_token"), directory.AzureCLI, aksScope)) // the session is not the key's
+	must(t, w.verify(b.text("access_token")))
+	if next := part(t, b.text("access_token"), 0)["kid"]; next == kid || !strings.Contains(w.get("/common/discovery/v2.0/keys").raw, fmt.Sprint(next)) {
+		t.Errorf("signed with %v", next)
+	}
+}
+
+// TestRollover: the next key is published before it signs, and the old one stays until its last token has expired.
+func TestRollover(t *testing.T) {
+	w := newWorld(t)
+	first := w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("access_token")
+	old := part(t, first, 0)["kid"].(string)
+	must(t, w.srv.Keys.Roll(t.Context()))
+	published := func() int { return len(w.get("/common/discovery/keys").body["keys"].([]any)) }
+	if n := published(); n != 2 {
+		t.Errorf("%d keys are published", n)
+	}
+	signs := func() string {
+		return part(t, w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("access_token"), 0)["kid"].(string)
+	}
+	if signs() != old {
+		t.Error("a new key signs at once")
+	}
+	w.pass(keyLead)
+	if signs() == old {
+		t.Error("the new key does not sign")
+	}
+	w.pass(keyGrace)
+	if n := published(); n != 1 {
+		t.Errorf("%d keys are published at the end", n)
+	}
+}
+
+// TestLockout: guesses are counted for each account and address; the administrator is never locked out at the machine.
+func TestLockout(t *testing.T) {
+	w := newWorld(t)
+	bob := w.user("bob@"+domain, alicePassword)
+	for range guessLimit {
+		w.fails(w.ropc(aliceName, "x", aksScope), 50126)
+	}
+	w.fails(w.ropc(strings.ToUpper(aliceName), alicePassword, aksScope), 50053)
+	w.ok(w.ropc(bob.UPN, alicePassword, aksScope))
+	for range guessLimit {
+		w.fails(w.ropc("nobody@"+domain, "x", aksScope), 50034)
+	}
+	w.fails(w.ropc("nobody@"+domain, "x", aksScope), 50053) // as for one who exists
+	w.pass(lockFirst)
+	w.fails(w.ropc(aliceName, "x", aksScope), 50126)
+	w.pass(lockFirst)
+	w.fails(w.ropc(aliceName, alicePassword, aksScope), 50053) // the second lock is longer
+	w.pass(lockFirst)
+	w.ok(w.ropc(aliceName, alicePassword, aksScope))
+	w.fails(w.ropc(aliceName, "x", aksScope), 50126)
+	w.ok(w.ropc(aliceName, alicePassword, aksScope))
+
+	for range 3 * guessLimit {
+		w.fails(w.ropc(adminName, "x", aksScope), 50126)
+	}
+	w.ok(w.ropc(adminName, adminPassword, aksScope))
+}
