@@ -109,3 +109,34 @@ func TestRefusesToStart(t *testing.T) {
 		})
 	}
 }
+
+// TestDisks starts on a read-only and on full file systems of different sizes, so that it fills up at different moments.
+func TestDisks(t *testing.T) {
+	bin := tool(t, "gatehouse", "it with `make build`")
+	for _, c := range []struct{ options, want string }{
+		{"ro", "read-only"},
+		{"size=60k", "full"},
+		{"size=100k", "full"},
+		{"size=200k", "full"},
+	} {
+		t.Run(c.options, func(t *testing.T) {
+			dir := t.TempDir()
+			if out, err := exec.Command("mount", "-t", "tmpfs", "-o", c.options, "tmpfs", dir).CombinedOutput(); err != nil {
+				t.Skipf("skipped: a small file system cannot be mounted here: %s", out)
+			}
+			t.Cleanup(func() {
+				if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+					t.Errorf("umount: %s", out)
+				}
+			})
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, bin, "up", "--data-dir", filepath.Join(dir, "d"), "--listen", freePort(t), "--proxy-listen", freePort(t))
+			out, _ := cmd.CombinedOutput()
+			text := strings.TrimSpace(string(out))
+			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(text, c.want) || !strings.Contains(text, dir) || strings.Contains(text, "\n") {
+				t.Errorf("exit code %d, want 1 and one line with %q: %s", cmd.ProcessState.ExitCode(), c.want, text)
+			}
+		})
+	}
+}

@@ -21,15 +21,7 @@ type dataDir struct {
 
 // openDataDir makes the folder if need be and takes it for this process.
 func openDataDir(path string) (*dataDir, error) {
-	explain := func(err error) error {
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return fmt.Errorf("the data directory %s cannot be written (%s); choose another with --data-dir", path, reason(err))
-		}
-		if errors.Is(err, syscall.ENOSPC) {
-			return fmt.Errorf("the disk of the data directory %s is full; free some space or choose another with --data-dir", path)
-		}
-		return fmt.Errorf("data directory %s: %w", path, err)
-	}
+	explain := func(err error) error { return explainDisk(path, err) }
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, explain(err)
 	}
@@ -61,6 +53,17 @@ func openDataDir(path string) (*dataDir, error) {
 		}
 	}
 	return &dataDir{path: path, lock: f}, nil
+}
+
+// explainDisk turns the failures that the owner of a data directory can mend into a sentence that says how.
+func explainDisk(path string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("the disk of the data directory %s is full; free some space or choose another with --data-dir", path)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("the data directory %s cannot be written (%s); choose another with --data-dir", path, reason(err))
+	}
+	return fmt.Errorf("data directory %s: %w", path, err)
 }
 
 func lockHolder(f *os.File) string {

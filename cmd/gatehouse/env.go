@@ -125,7 +125,7 @@ func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error
 			return facts{}, fmt.Errorf("no server is running on %s; start one with: gatehouse up --data-dir %s", dir, dir)
 		case waited > startLimit:
 			return facts{}, fmt.Errorf("the server on %s did not get ready within %s; its own output says why", dir, startLimit)
-		case !said && waited > time.Second:
+		case !said && waited > time.Second && locked(dir):
 			said = true
 			fmt.Fprintf(stderr, "waiting for the server on %s to get ready\n", dir)
 		}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // runUp runs the server until ctx ends, which SIGINT and SIGTERM bring about.
@@ -33,6 +34,8 @@ func runUp(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	} else if ctx.Err() != nil {
 		err = nil // asked to stop while starting
+	} else if errors.Is(err, syscall.ENOSPC) {
+		err = explainDisk(config.DataDir, err)
 	}
 	return errors.Join(err, s.stop())
 }
