@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -78,11 +79,4 @@ func (id *ID) UnmarshalText(text []byte) error {
 }
 
 // Compare orders ids by their bytes.
-func (id ID) Compare(other ID) int {
-	for i := range id {
-		if id[i] != other[i] {
-			return int(id[i]) - int(other[i])
-		}
-	}
-	return 0
-}
+func (id ID) Compare(other ID) int { return bytes.Compare(id[:], other[:]) }

@@ -295,7 +295,7 @@ func (e *editor) apply(r *feed.Record) error {
 	case KindTenant:
 		if old, ok := e.tenants.Get(id); ok {
 			for _, d := range old.Domains {
-				e.domains.Delete(d)
+				unindex(e.domains, d, id)
 			}
 		}
 		return put(e.tenants, id, r.Body, func(t *Tenant) {
@@ -305,20 +305,20 @@ func (e *editor) apply(r *feed.Record) error {
 		})
 	case KindUser:
 		if old, ok := e.users.Get(id); ok {
-			e.upns.Delete(strings.ToLower(old.UPN))
+			unindex(e.upns, strings.ToLower(old.UPN), id)
 		}
 		return put(e.users, id, r.Body, func(u *User) { e.upns.Set(strings.ToLower(u.UPN), id) })
 	case KindGroup:
 		return put(e.groups, id, r.Body, nil)
 	case KindApplication:
 		if old, ok := e.applications.Get(id); ok {
-			e.appIDs.Delete(old.AppID)
+			unindex(e.appIDs, old.AppID, id)
 		}
 		return put(e.applications, id, r.Body, func(a *Application) { e.appIDs.Set(a.AppID, id) })
 	case KindServicePrincipal:
 		if old, ok := e.principals.Get(id); ok {
 			for _, n := range old.Names {
-				e.spNames.Delete(spName{old.Tenant, strings.ToLower(n)})
+				unindex(e.spNames, spName{old.Tenant, strings.ToLower(n)}, id)
 			}
 		}
 		return put(e.principals, id, r.Body, func(p *ServicePrincipal) {
@@ -328,6 +328,14 @@ func (e *editor) apply(r *feed.Record) error {
 		})
 	}
 	return fmt.Errorf("unknown kind of record; was the database written by a newer version?")
+}
+
+// unindex takes a name from the object that had it. A feed holds the last change of each record alone, so another object
+// may have been given the name before this one is seen to give it up: then it stays.
+func unindex[K comparable](m *feed.Editor[K, ID], name K, id ID) {
+	if holder, ok := m.Get(name); ok && holder == id {
+		m.Delete(name)
+	}
 }
 
 // put decodes a body into a map, or deletes the entry when there is none.

@@ -245,7 +245,7 @@ func TestDeviceCodeRefusals(t *testing.T) {
 		w.fails(w.post("/consumers/oauth2/v2.0/devicecode", values("client_id", directory.AKSClient.String(), "scope", aksScope)), 9002346)
 	})
 	w.run("too many codes", func(t *testing.T) {
-		for range meterLimit {
+		for range startLimit {
 			w.post("/common/oauth2/v2.0/devicecode", nil)
 		}
 		a := w.fails(w.post("/common/oauth2/v2.0/devicecode", nil), 90055)

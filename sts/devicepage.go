@@ -90,30 +90,35 @@ func (s *Server) stepCode(ctx context.Context, v *visit) error {
 	if code == "" {
 		return s.showCode(v, http.StatusBadRequest, clip(typed, 32), "Enter the code of nine letters and digits that your device shows.")
 	}
-	done, ok := s.codes.begin("user code", v.from)
-	if !ok {
-		return s.showCode(v, http.StatusTooManyRequests, "", "Too many wrong codes came from your address. Wait a few minutes and try again.")
+	if !s.codes.take(v.from) {
+		return s.showCode(v, http.StatusTooManyRequests, code, "Too many wrong codes came from your address. Wait a minute and try again.")
 	}
+	if err := s.findFlow(ctx, v, code); err != nil {
+		return err
+	}
+	if !v.flow.open(v.now) {
+		return s.showCode(v, http.StatusBadRequest, code, "That code is not right or has expired. Check it, or start the sign-in on your device again.")
+	}
+	s.codes.giveBack(v.from)
+	return s.showSignIn(v, http.StatusOK, "", "")
+}
+
+// findFlow puts the flow of a user code into the visit, if there is one.
+func (s *Server) findFlow(ctx context.Context, v *visit, code string) error {
 	hashed, err := s.vault.hash(ctx, string(KindUserCode), code)
 	if err != nil {
-		done(false)
 		return err
 	}
 	kept, err := s.Feed.Secret(ctx, KindUserCode, hashed)
-	if err == nil {
-		v.state.Flow = string(kept.Body)
-		v.flow, err = flowOf(ctx, s.Feed.Log, v.state.Flow)
+	if errors.Is(err, feed.ErrNoSecret) {
+		return nil
 	}
-	if err != nil && !errors.Is(err, feed.ErrNoSecret) {
-		done(false)
+	if err != nil {
 		return err
 	}
-	found := v.flow.open(v.now)
-	done(found)
-	if !found {
-		return s.showCode(v, http.StatusBadRequest, code, "That code is not right or has expired. Check it, or start the sign-in on your device again.")
-	}
-	return s.showSignIn(v, http.StatusOK, "", "")
+	v.state.Flow = string(kept.Body)
+	v.flow, err = flowOf(ctx, s.Feed.Log, v.state.Flow)
+	return err
 }
 
 func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
@@ -141,7 +146,7 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 	if tenant == nil {
 		_, err = s.Directory.VerifyPassword(ctx, nil, password)
 		if err == nil {
-			err = fail(50034, clip(name, 120), "any")
+			err = fail(50034, "server's")
 		}
 	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil {
 		err = s.mayUse(dir, v.flow, tenant)

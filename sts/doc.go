@@ -1,2 +1,33 @@
 // Package sts is the identity provider: discovery, keys, sign-in, tokens.
+//
+// {tenant} is a GUID, a verified domain, common, organizations or consumers. Paths match in any letter case.
+//
+//	GET  /common/discovery/instance                            is this authority one of ours?
+//	GET  /common/userrealm/{user}                              how does this account sign in?
+//	GET  /{tenant}[/v2.0]/.well-known/openid-configuration     OpenID Connect Discovery 1.0
+//	GET  /{tenant}/discovery[/v2.0]/keys                       RFC 7517; never cacheable
+//	POST /{tenant}/oauth2[/v2.0]/token                         RFC 6749; one file a grant
+//	POST /{tenant}/oauth2[/v2.0]/devicecode                    RFC 8628
+//	     /devicelogin, /{tenant}/oauth2/deviceauth             the page where a person enters the code
+//	GET  /error?code=NNN                                       what an error_uri explains
+//
+// Every request for a token takes the same way (Server.issue):
+//
+//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource and scopes ▶ commit ▶ mint ▶ audit
+//
+// A grant only says who is asking, and what must commit before a token may leave: a session, a code that is used up. That commit
+// looks at the account once more, under the store's write lock.
+//
+// Each sign-in of a user is a Session record. Access tokens name it (sid), refresh tokens are sealed texts that name it, and
+// nothing outlives it: a revoked session, a new password or a disabled account stops them all at their next use.
+//
+// A device's sign-in goes from pending to approved or declined, once, by a person on the page, and from approved to redeemed,
+// once, by the device that holds the device code:
+//
+//	code ▶ sign in [▶ new password] ▶ confirm ▶ approved ──poll──▶ redeemed
+//	                                    └─────▶ declined
+//
+// The page keeps no state on the server: each form carries it sealed, bound to the browser by a cookie.
+//
+// A Verifier checks the tokens that this server signed.
 package sts

@@ -23,7 +23,7 @@ var catalogue = map[int]aadsts{
 		help: "Try again. If it happens again, give the trace id to whoever runs this server."},
 	50020: {status: 400, error: "invalid_grant", text: "User account '%s' does not exist in tenant '%s' and cannot access the application '%s' in that tenant. Sign in with an account of that tenant, or have this one added to it.",
 		help: "Sign in with an account of the tenant, or ask its administrator to add yours."},
-	50034: {status: 400, error: "invalid_grant", text: "The user account %s does not exist in the %s directory. To sign into this application, the account must be added to the directory.",
+	50034: {status: 400, error: "invalid_grant", text: "The user account {EmailHidden} does not exist in the %s directory. To sign into this application, the account must be added to the directory.", // the name may be a password in the wrong field
 		help: "Check the spelling of the user name, or ask an administrator to add the account."},
 	50049: {status: 400, error: "invalid_instance", text: "Unknown or invalid instance '%s'; give an https URL of a host that this server answers for.",
 		help: "Set the authority host of the client to this server's public URL."},

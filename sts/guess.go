@@ -91,14 +91,18 @@ func network64(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-// meterLimit is how many requests that each write something an unknown caller may make in a minute.
-const meterLimit = 120
+// Limits of meters, for each address and minute.
+const (
+	startLimit = 120 // device codes asked for: each is a write that an unknown caller causes
+	codeLimit  = 10  // wrong user codes
+)
 
 // meter counts requests for each address and minute.
 type meter struct {
-	now  func() time.Time
-	mu   sync.Mutex
-	kept *cache.Cache[netip.Addr, *minute]
+	now   func() time.Time
+	limit int
+	mu    sync.Mutex
+	kept  *cache.Cache[netip.Addr, *minute]
 }
 
 type minute struct {
@@ -106,15 +110,34 @@ type minute struct {
 	count int
 }
 
-func newMeter(now func() time.Time) *meter {
-	return &meter{now: now, kept: cache.New[netip.Addr, *minute](guessKept)}
+func newMeter(now func() time.Time, limit int) *meter {
+	return &meter{now: now, limit: limit, kept: cache.New[netip.Addr, *minute](guessKept)}
 }
 
 // take reports whether one more is within the limit.
 func (m *meter) take(from netip.Addr) bool {
-	from = network64(from)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	e := m.minuteLocked(from)
+	if e.count >= m.limit {
+		return false
+	}
+	e.count++
+	return true
+}
+
+// giveBack undoes a take that shall not count. It undoes no other: whoever has something that does not count
+// cannot pay with it for what does.
+func (m *meter) giveBack(from netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.minuteLocked(from); e.count > 0 {
+		e.count--
+	}
+}
+
+func (m *meter) minuteLocked(from netip.Addr) *minute {
+	from = network64(from)
 	e, ok := m.kept.Get(from)
 	if !ok {
 		e = new(minute)
@@ -123,6 +146,5 @@ func (m *meter) take(from netip.Addr) bool {
 	if at := m.now().Unix() / 60; at != e.at {
 		*e = minute{at: at}
 	}
-	e.count++
-	return e.count <= meterLimit
+	return e
 }

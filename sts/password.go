@@ -75,7 +75,7 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 	done(right)
 	switch {
 	case user == nil:
-		return nil, fail(50034, clip(name, 120), tenant.DisplayName)
+		return nil, fail(50034, tenant.DisplayName)
 	case !right:
 		return nil, fail(50126)
 	case !user.Enabled:

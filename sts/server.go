@@ -29,15 +29,15 @@ type Server struct {
 	once      sync.Once
 	vault     *vault
 	passwords *guesses // of passwords, for each (account, address)
-	codes     *guesses // of user codes, for each address
-	starts    *meter   // of device codes asked for, for each address
+	codes     *meter   // of wrong user codes
+	starts    *meter   // of device codes asked for
 }
 
 func (s *Server) init() {
 	s.once.Do(func() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
-		s.passwords, s.codes = newGuesses(s.now), newGuesses(s.now)
-		s.starts = newMeter(s.now)
+		s.passwords = newGuesses(s.now)
+		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
 }
 

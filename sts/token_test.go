@@ -274,6 +274,7 @@ func TestRefusals(t *testing.T) {
 		{"two resources", w.v2(), user("scope", "https://graph.microsoft.com/.default https://management.azure.com/.default"), 700022, 400, "invalid_scope"},
 		{"an unknown scope", w.v2(), user("scope", "https://graph.microsoft.com/Everything"), 70011, 400, "invalid_scope"},
 		{".default and another scope", w.v2(), user("scope", "https://graph.microsoft.com/.default https://graph.microsoft.com/User.Read"), 70011, 400, "invalid_scope"},
+		{"an endless scope", w.v2(), user("scope", strings.Repeat("a", 2000)+"/.default"), 70011, 400, "invalid_scope"},
 		{"resource at version 2", w.v2(), user("scope", "", "resource", "https://graph.microsoft.com"), 901002, 400, "invalid_request"},
 		{"no resource at version 1", w.v1(), user(), 900144, 400, "invalid_request"},
 		{"proof of possession", w.v2(), user("token_type", "pop"), 90013, 400, "invalid_request"},
