@@ -39,6 +39,22 @@ func TestParseUp(t *testing.T) {
 	}
 }
 
+func TestPasswordShown(t *testing.T) {
+	for args, want := range map[string]bool{
+		"":                                   false,
+		"--database postgres://u@h/d":        false,
+		"--database postgres://u:secret@h/d": true,
+	} {
+		if got, err := parseUp(strings.Fields(args), io.Discard); err != nil || got.passwordShown != want {
+			t.Errorf("up %s: %v, %v", args, got.passwordShown, err)
+		}
+	}
+	t.Setenv("GATEHOUSE_DATABASE", "postgres://u:secret@h/d")
+	if got, err := parseUp(nil, io.Discard); err != nil || got.passwordShown || got.Database == "" {
+		t.Errorf("from the environment: %+v, %v", got, err)
+	}
+}
+
 func TestPublicURL(t *testing.T) {
 	for addr, want := range map[string]string{
 		"127.0.0.1:8443": "https://localhost:8443",

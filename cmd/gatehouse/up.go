@@ -23,6 +23,9 @@ func runUp(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if config.Verbose {
 		level = slog.LevelInfo
 	}
+	if config.passwordShown {
+		fmt.Fprintln(stderr, "warning: every user of this machine can read the password in --database; put it into PGPASSFILE, or the whole URL into GATEHOUSE_DATABASE")
+	}
 	s := newServer(config, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})))
 	err = s.start(ctx)
 	if err == nil {
