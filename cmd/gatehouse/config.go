@@ -62,7 +62,7 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	fs.StringVar(&c.WebhookListen, "webhook-listen", "127.0.0.1:0", "`HOST:PORT` of the listener for the webhooks of API servers")
 	fs.StringVar(&c.PublicURL, "public-url", "", "`URL` under which people reach this server; fixed at first start (default https://localhost:PORT)")
 	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
-	fs.StringVar(&c.Database, "database", os.Getenv("GATEHOUSE_DATABASE"), "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
+	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
 	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
 	fs.BoolVar(&c.Verbose, "verbose", false, "log every request")
 	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
