@@ -68,9 +68,10 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
 		return c, err
 	}
-	fs.Visit(func(f *flag.Flag) {
-		c.passwordShown = c.passwordShown || f.Name == "database" && hasPassword(c.Database)
-	})
+	c.passwordShown = hasPassword(c.Database)
+	if c.Database == "" { // not the flag's default, which --help would print
+		c.Database = os.Getenv("GATEHOUSE_DATABASE")
+	}
 	return c, c.check()
 }
 
