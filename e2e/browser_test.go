@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -62,20 +61,5 @@ func (d *deployment) enterDeviceCode(page, code, user, password string) {
 		file := filepath.Join(os.TempDir(), "gatehouse-device-page.png")
 		os.WriteFile(file, shot, 0o600)
 		d.t.Fatalf("device page: %v (screenshot in %s)\nserver:\n%s", err, file, d.log)
-	}
-}
-
-// keep writes a screenshot when GATEHOUSE_SCREENSHOTS names a folder, for people to look at.
-func keep(t testing.TB, ctx context.Context, name string) {
-	dir := os.Getenv("GATEHOUSE_SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	shot, err := chromedp.Run(ctx, chromedp.FullScreenshot(90))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), shot, 0o600); err != nil {
-		t.Fatal(err)
 	}
 }

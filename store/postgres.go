@@ -36,6 +36,7 @@ func openPostgres(url string) (*DB, error) {
 			lockSchema: `SELECT pg_advisory_xact_lock(7235410926)`,
 			lockHead:   selectHead + ` FOR UPDATE`,
 			notify:     `NOTIFY gatehouse`,
+			param:      func(n int) string { return "$" + strconv.Itoa(n) },
 			advice:     postgresAdvice,
 			listen: func(ctx context.Context, db *DB, news chan<- struct{}) {
 				listen(ctx, db, config, news)

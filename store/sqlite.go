@@ -16,6 +16,7 @@ import (
 var sqliteEngine = engine{
 	lockSchema: `SELECT 1`, // every transaction of the writer is BEGIN IMMEDIATE, which keeps other writers out
 	lockHead:   selectHead,
+	param:      func(int) string { return "?" }, // $n is a name to SQLite, and looked for among all others
 	advice:     sqliteAdvice,
 }
 

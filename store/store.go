@@ -33,6 +33,8 @@ type engine struct {
 	lockHead   string // selectHead, with a lock that is held until commit
 	notify     string // tells other processes, on commit; empty: they learn by polling
 
+	// param writes the n-th parameter of a long statement. In short ones it is $n for both.
+	param func(n int) string
 	// advice says what a person can do about an error of the driver, or nothing.
 	advice func(error) string
 	// listen signals each notify of any process, until ctx ends. Nil: only writes of this process are signalled.

@@ -13,11 +13,12 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/feed"
 )
 
-// MaxKey bounds the length of a key in bytes; PostgreSQL cannot index much more.
+// MaxKey bounds a record's kind and key together, in bytes: PostgreSQL cannot index much more.
 const MaxKey = 2048
 
 // Write implements feed.Log. plan's own error is returned as it is. plan must read through its Tx: a Write
-// inside plan waits for the lock that plan itself holds, for ever or until its ctx ends.
+// inside plan waits for the lock that plan itself holds, for ever or until its ctx ends. When the connection
+// breaks during the commit, Write fails but the change may be there: the feed tells.
 func (db *DB) Write(ctx context.Context, plan func(feed.Tx) error) error {
 	return db.locked(ctx, func(w *tx) error { return plan(w) })
 }
@@ -124,20 +125,20 @@ type row struct {
 // table is what an upsert of rows needs to know.
 type table struct {
 	name    string
-	columns []string // after revision
+	columns []string // the key's two first
 }
 
 var (
-	recordsTable = table{"records", []string{"kind", "key", "tenant", "seq", "body"}}
-	secretsTable = table{"secrets", []string{"kind", "key", "tenant", "seq", "body", "expires"}}
+	recordsTable = table{"records", []string{"kind", "key", "tenant", "revision", "seq", "body"}}
+	secretsTable = table{"secrets", []string{"kind", "key", "tenant", "revision", "seq", "body", "expires"}}
 )
 
 // full is how many rows go into one statement of a large change: with more, neither engine gets faster.
-const full = 32
+const full = 128
 
 // put writes rows, the last one of each key. It goes by the order of the keys, so that a large change passes
 // through the index once, page after page, which halves its time.
-func (w *tx) put(ctx context.Context, table table, rows []row) error {
+func (w *tx) put(ctx context.Context, into table, rows []row) error {
 	for _, r := range rows {
 		if err := check(r.Record); err != nil {
 			return err
@@ -155,29 +156,29 @@ func (w *tx) put(ctx context.Context, table table, rows []row) error {
 	rows = slices.CompactFunc(rows, func(a, b row) bool { return a.Kind == b.Kind && a.Key == b.Key })
 
 	var prepared *sql.Stmt
-	args := make([]any, 0, 1+full*len(table.columns))
+	args := make([]any, 0, full*len(into.columns))
 	for len(rows) > 0 {
 		n := full
 		if len(rows) < full { // go down in powers of two: few different statements, which PostgreSQL caches
 			n = 1 << (bits.Len(uint(len(rows))) - 1)
 		}
-		args = append(args[:0], w.head.Revision)
+		args = args[:0]
 		for _, r := range rows[:n] {
-			args = append(args, string(r.Kind), r.Key, r.Tenant, r.seq, r.Body)
-			if table.name == "secrets" {
+			args = append(args, string(r.Kind), r.Key, r.Tenant, w.head.Revision, r.seq, r.Body)
+			if into.name == secretsTable.name {
 				args = append(args, r.expires)
 			}
 		}
 		rows = rows[n:]
 		if n < full {
-			if err := w.exec(ctx, table.upsert(n), args...); err != nil {
+			if err := w.exec(ctx, into.upsert(n, w.db.engine.param), args...); err != nil {
 				return err
 			}
 			continue
 		}
 		if prepared == nil {
 			var err error
-			if prepared, err = w.sql.PrepareContext(ctx, table.upsert(full)); err != nil {
+			if prepared, err = w.sql.PrepareContext(ctx, into.upsert(full, w.db.engine.param)); err != nil {
 				return w.db.failed(ctx, "write", err)
 			}
 			defer prepared.Close()
@@ -189,25 +190,26 @@ func (w *tx) put(ctx context.Context, table table, rows []row) error {
 	return nil
 }
 
-// upsert is the statement that writes n rows: $1 is the revision, then come the columns row by row.
-func (t table) upsert(n int) string {
+// upsert is the statement that writes n rows. Its parameters are the columns, row by row.
+func (t table) upsert(n int, param func(int) string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "INSERT INTO %s (revision, %s) VALUES ", t.name, strings.Join(t.columns, ", "))
-	arg := 1
+	fmt.Fprintf(&b, "INSERT INTO %s (%s) VALUES ", t.name, strings.Join(t.columns, ", "))
+	row := make([]string, len(t.columns))
 	for i := range n {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString("($1")
-		for range t.columns {
-			arg++
-			fmt.Fprintf(&b, ", $%d", arg)
+		for j := range row {
+			row[j] = param(i*len(row) + j + 1)
 		}
-		b.WriteString(")")
+		fmt.Fprintf(&b, "(%s)", strings.Join(row, ", "))
 	}
-	b.WriteString(" ON CONFLICT (kind, key) DO UPDATE SET revision = excluded.revision")
-	for _, c := range t.columns[2:] {
-		fmt.Fprintf(&b, ", %s = excluded.%[1]s", c)
+	b.WriteString(" ON CONFLICT (kind, key) DO UPDATE SET ")
+	for i, c := range t.columns[2:] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s = excluded.%[1]s", c)
 	}
 	return b.String()
 }

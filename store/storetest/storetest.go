@@ -152,7 +152,7 @@ func (t *trial) since(db *store.DB, after feed.Position) ([]feed.Record, feed.Po
 	return records, to
 }
 
-// wantState holds the state that a load gives, and the one that the changes after a position give, against records.
+// wantState expects a load to give these records.
 func (t *trial) wantState(db *store.DB, want ...feed.Record) {
 	t.Helper()
 	got := t.load(db)
