@@ -48,7 +48,7 @@ var (
 	errNoPostgres = errors.New("PostgreSQL is not installed (Debian package postgresql)")
 	databases     atomic.Int64
 	server        = sync.OnceValues(startPostgres)
-	lifeline      io.Closer // the guard's standard input; held here lest it be collected and closed
+	lifelines     []io.Closer // the guard's standard input; held here lest it be collected and closed
 )
 
 // address is the URL of a database of the server whose socket is in folder.
@@ -113,9 +113,11 @@ func startPostgres() (folder string, err error) {
 		return "", fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	run := command("/bin/sh", "-c", guard, "sh", filepath.Join(bin, "postgres"), folder)
-	if lifeline, err = run.StdinPipe(); err != nil {
+	stdin, err := run.StdinPipe()
+	if err != nil {
 		return "", err
 	}
+	lifelines = append(lifelines, stdin)
 	log, err := run.StderrPipe()
 	if err != nil {
 		return "", err
