@@ -238,6 +238,17 @@ func (s *story) follows(t *testing.T) {
 	s.becomes(token, http.StatusUnauthorized, "Alice disabled is unauthorized")
 	s.run("az", "ad", "user", "update", "--id", s.alice, "--account-enabled", "true")
 	s.becomes(token, http.StatusOK, "Alice enabled is in")
+	// Revoked sessions and a deleted account end a token, too.
+	carol := s.user("carol", alicePassword)
+	s.run("az", "ad", "group", "member", "add", "--group", "myAKSAdminGroup", "--member-id", carol)
+	first := s.aksToken("carol", alicePassword)
+	s.becomes(first, http.StatusOK, "Carol is in")
+	s.run("az", "rest", "--method", "post", "--url", "https://graph.microsoft.com/v1.0/users/"+carol+"/revokeSignInSessions")
+	s.becomes(first, http.StatusUnauthorized, "Carol's sessions revoked: unauthorized")
+	second := s.aksToken("carol", alicePassword)
+	s.becomes(second, http.StatusOK, "Carol is in with a new session")
+	s.run("az", "ad", "user", "delete", "--id", carol)
+	s.becomes(second, http.StatusUnauthorized, "Carol deleted is unauthorized")
 	// Through three levels of nesting, with the same token.
 	var chain []string
 	for _, name := range []string{"outer", "middle", "inner"} {
