@@ -143,6 +143,9 @@ func (d *Directory) DeleteServicePrincipal(ctx context.Context, by Actor, id ID)
 		if err != nil {
 			return err
 		}
+		if principal.Type == TypeManagedIdentity {
+			return fault.New(fault.Invalid, "%s is the managed identity of a resource; delete the resource", principal.DisplayName).WithCode("Request_BadRequest")
+		}
 		return p.removePrincipal(principal)
 	})
 }

@@ -19,30 +19,48 @@ func (s *State) Members(group ID, at time.Time) []ID {
 // ids, and the Unix time until which the answer cannot change by the clock alone (zero: for ever).
 // Nested groups may form circles.
 func (s *State) GroupsOf(principal ID, at time.Time) (groups []ID, until int64) {
-	seen := map[ID]struct{}{}
-	queue := []ID{principal}
-	for len(queue) > 0 {
-		from := queue[0]
-		queue = queue[1:]
+	found := finder{}
+	for from, next := principal, 0; ; next++ {
 		list, _ := s.memberOf.Get(from)
 		for i := range list {
 			e := &list[i]
-			if next := e.Next(at); next != 0 && (until == 0 || next < until) {
-				until = next
+			if bound := e.Next(at); bound != 0 && (until == 0 || bound < until) {
+				until = bound
 			}
-			if !e.Holds(at) {
-				continue
+			if e.Holds(at) && !found.has(groups, e.peer) {
+				groups = append(groups, e.peer)
 			}
-			if _, ok := seen[e.peer]; ok {
-				continue
-			}
-			seen[e.peer] = struct{}{}
-			groups = append(groups, e.peer)
-			queue = append(queue, e.peer)
 		}
+		if next == len(groups) {
+			break
+		}
+		from = groups[next] // what was found is also what is still to be visited
 	}
 	slices.SortFunc(groups, ID.Compare)
 	return groups, until
+}
+
+// finder looks for ids in a growing list, to which whoever asks adds what it does not have. Most principals are in so few
+// groups that a search beats a map.
+type finder struct {
+	seen map[ID]struct{}
+}
+
+const fewGroups = 32
+
+func (f *finder) has(list []ID, id ID) bool {
+	if len(list) <= fewGroups {
+		return slices.Contains(list, id)
+	}
+	if f.seen == nil {
+		f.seen = make(map[ID]struct{}, 4*fewGroups)
+		for _, known := range list {
+			f.seen[known] = struct{}{}
+		}
+	}
+	_, ok := f.seen[id]
+	f.seen[id] = struct{}{}
+	return ok
 }
 
 // IsIn reports whether a principal is in a group at a time, through any nesting.

@@ -197,8 +197,8 @@ func checkGroup(g *Group) error {
 	if g.MailEnabled != (len(g.Types) > 0) {
 		return fault.New(fault.Invalid, "mailEnabled is %t and groupTypes %q: Unified groups are mail-enabled, and no others", g.MailEnabled, g.Types).At("mailEnabled").WithCode("Request_BadRequest")
 	}
-	if !slices.Contains([]string{"", "Public", "Private", "HiddenMembership"}, g.Visibility) {
-		return fault.New(fault.Invalid, "visibility is %q; it may be Public, Private or HiddenMembership", g.Visibility).At("visibility").WithCode("Request_BadRequest")
+	if !slices.Contains([]string{"", "Public", "Private"}, g.Visibility) {
+		return fault.New(fault.Invalid, "visibility is %q; it may be Public or Private: every member of the tenant may see who is in a group", g.Visibility).At("visibility").WithCode("Request_BadRequest")
 	}
 	if g.RoleAssignable && !g.SecurityEnabled {
 		return fault.New(fault.Invalid, "a group that is assignable to roles must be securityEnabled").At("isAssignableToRole").WithCode("Request_BadRequest")

@@ -135,12 +135,13 @@ func setAPI(entity any, raw json.RawMessage) error {
 	return nil
 }
 
-// harmless reports whether a value asks for nothing: null, false, an empty string, list or object.
+// harmless reports whether a value asks for nothing: null, false, an empty string or list, or an object of such values.
 func harmless(raw json.RawMessage) bool {
 	var v any
-	if json.Unmarshal(raw, &v) != nil {
-		return false
-	}
+	return json.Unmarshal(raw, &v) == nil && isNothing(v)
+}
+
+func isNothing(v any) bool {
 	switch v := v.(type) {
 	case nil:
 		return true
@@ -152,7 +153,7 @@ func harmless(raw json.RawMessage) bool {
 		return len(v) == 0
 	case map[string]any:
 		for _, inner := range v {
-			if encoded, err := json.Marshal(inner); err != nil || !harmless(encoded) {
+			if !isNothing(inner) {
 				return false
 			}
 		}
@@ -250,8 +251,6 @@ func (c *call) patchApplication(o object) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range all {
-		c.detail(s.name, "set")
-	}
+	c.note(all)
 	return c.noContent()
 }

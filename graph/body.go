@@ -18,9 +18,13 @@ type body map[string]json.RawMessage
 
 // readBody reads a JSON object. Two spellings of one name are refused: which of them counts would be a guess.
 func readBody(r *http.Request) (body, error) {
-	var b body
-	if err := web.ReadJSON(r, &b); err != nil {
+	var raw json.RawMessage
+	if err := web.ReadJSON(r, &raw); err != nil {
 		return nil, err
+	}
+	var b body
+	if len(raw) > 0 && json.Unmarshal(raw, &b) != nil {
+		return nil, errBadRequest("The request body must be a JSON object.")
 	}
 	seen := map[string]string{}
 	for name := range b {
@@ -96,6 +100,13 @@ func check(dir *directory.State, copied any, all []setting) error {
 		}
 	}
 	return nil
+}
+
+// note keeps what was set for the audit. Passwords are no properties of a kind, so none is among these.
+func (c *call) note(all []setting) {
+	for _, s := range all {
+		c.detail(s.name, clip(string(s.raw), 200))
+	}
 }
 
 // apply sets properties of an entity.

@@ -169,9 +169,7 @@ func (c *call) patchGroup(o object) error {
 	if err := c.Directory.UpdateGroup(c.r.Context(), c.actor(), o.id, func(g *directory.Group) { apply(g, all) }); err != nil {
 		return err
 	}
-	for _, s := range all {
-		c.detail(s.name, "set")
-	}
+	c.note(all)
 	return c.noContent()
 }
 

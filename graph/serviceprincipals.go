@@ -144,8 +144,6 @@ func (c *call) patchPrincipal(o object) error {
 	if err := c.Directory.EnableServicePrincipal(c.r.Context(), c.actor(), o.id, wanted.Enabled); err != nil {
 		return err
 	}
-	for _, s := range all {
-		c.detail(s.name, "set")
-	}
+	c.note(all)
 	return c.noContent()
 }

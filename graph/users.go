@@ -171,9 +171,7 @@ func (c *call) patchUser(o object) error {
 	if err := c.Directory.PatchUser(c.r.Context(), c.actor(), o.id, patch); err != nil {
 		return err
 	}
-	for _, s := range all {
-		c.detail(s.name, "set")
-	}
+	c.note(all)
 	if password.Password != "" {
 		c.detail("passwordProfile", "reset")
 	}
