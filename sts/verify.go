@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -84,16 +85,17 @@ func errToken(format string, args ...any) error {
 	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken")
 }
 
+// ErrForeign is in the chain of what Signed returns for anything that does not name a tenant of this server as its issuer: a
+// cluster's own service account token, say. Nothing was computed for it, and nothing of it may be logged.
+var ErrForeign = errors.New("the issuer is foreign")
+
 // Signed checks that this server signed the token with a key in force, or did so before: one signature check for
 // each token, then its hash is enough. It says nothing about time, account or session: use Check on every use.
 func (v *Verifier) Signed(view *feed.View, token []byte, hash Hash) (*Token, error) {
 	if t, ok := v.seen.Get(hash); ok {
 		return t, nil
 	}
-	if len(token) > MaxToken {
-		return nil, errToken("the token has %d bytes; at most %d are read", len(token), MaxToken)
-	}
-	t, err := verify(In(view), token)
+	t, err := verify(In(view), token, func(issuer string) bool { return !v.Authority.Tenant(issuer).IsZero() })
 	if err != nil {
 		return nil, err
 	}
@@ -101,42 +103,35 @@ func (v *Verifier) Signed(view *feed.View, token []byte, hash Hash) (*Token, err
 	return t, nil
 }
 
-// Unverified reads the issuer of a token without any check, so that foreign tokens (a cluster's own service
-// account tokens) can be told apart before any cryptography. It is "" for anything that is not a JWT.
-func Unverified(token []byte) (issuer string) {
-	_, rest, ok := bytes.Cut(token, []byte{'.'})
-	payload, sig, ok2 := bytes.Cut(rest, []byte{'.'})
-	if !ok || !ok2 || bytes.IndexByte(sig, '.') >= 0 || len(token) > MaxToken {
-		return ""
-	}
-	var c struct {
-		Issuer string `json:"iss"`
-	}
-	raw, err := base64.RawURLEncoding.AppendDecode(nil, payload)
-	if err != nil || json.Unmarshal(raw, &c) != nil {
-		return ""
-	}
-	return c.Issuer
-}
-
 // verify checks a compact JWS (RFC 7515 section 5.2). Only RS256 with a key of ours named by kid is known: there is no
 // other algorithm to be confused with, and no key is ever taken from the token.
-func verify(state *State, token []byte) (*Token, error) {
+func verify(state *State, token []byte, ours func(issuer string) bool) (*Token, error) {
 	headerB64, rest, ok := bytes.Cut(token, []byte{'.'})
 	payloadB64, sigB64, ok2 := bytes.Cut(rest, []byte{'.'})
-	if !ok || !ok2 || bytes.IndexByte(sigB64, '.') >= 0 {
-		return nil, errToken("this is not a signed JWT: it does not have three parts")
+	if !ok || !ok2 || bytes.IndexByte(sigB64, '.') >= 0 || len(token) > MaxToken {
+		return nil, errForeign("this is not a signed JWT of three parts and at most %d bytes", MaxToken)
 	}
 	if bytes.ContainsAny(token, "\r\n") { // which Go's decoder would pass over (RFC 7515 section 2 does not)
-		return nil, errToken("this is not a signed JWT: it holds line breaks")
+		return nil, errForeign("this is not a signed JWT: it holds line breaks")
 	}
 	b64 := base64.RawURLEncoding.Strict()
+	t := new(Token)
+	raw, err := b64.AppendDecode(nil, payloadB64)
+	if err == nil {
+		err = json.Unmarshal(raw, &t.Claims)
+	}
+	if !ours(t.Issuer) { // whatever else there is: a type that is wrong does not keep the issuer from being read
+		return nil, errForeign("the token is not of an issuer of this server")
+	}
+	if err != nil {
+		return nil, errToken("the token's claims are not what this server signs: %s", err)
+	}
 	var header struct {
 		Alg  string          `json:"alg"`
 		Kid  string          `json:"kid"`
 		Crit json.RawMessage `json:"crit"`
 	}
-	raw, err := b64.AppendDecode(nil, headerB64)
+	raw, err = b64.AppendDecode(raw[:0], headerB64)
 	if err != nil || json.Unmarshal(raw, &header) != nil {
 		return nil, errToken("the token's header is not base64url JSON")
 	}
@@ -155,14 +150,12 @@ func verify(state *State, token []byte) (*Token, error) {
 	if err := rsa.VerifyPKCS1v15(key.public, crypto.SHA256, sum[:], sig); err != nil {
 		return nil, errToken("the token's signature is wrong for key %s", key.ID)
 	}
-	t := &Token{KeyID: key.ID}
-	if raw, err = b64.AppendDecode(nil, payloadB64); err != nil {
-		return nil, errToken("the token's claims are not base64url")
-	}
-	if err := json.Unmarshal(raw, &t.Claims); err != nil {
-		return nil, errToken("the token's claims are not what this server signs: %s", err)
-	}
+	t.KeyID = key.ID
 	return t, nil
+}
+
+func errForeign(format string, args ...any) error {
+	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken").Wrap(ErrForeign)
 }
 
 // Check is what must hold at each use of a verified access token: key, issuer, times, kind, account and session. It

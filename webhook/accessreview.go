@@ -80,7 +80,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 func parseAccessReview(body []byte) (*accessReview, error) {
 	q := new(accessReview)
 	if err := json.Unmarshal(body, q); err != nil {
-		return nil, fault.New(fault.Invalid, "the request body is not a review in JSON: %s", err)
+		return nil, fault.New(fault.Invalid, "the request body is not a SubjectAccessReview in JSON").Wrap(err)
 	}
 	err := wantVersion([]byte(q.APIVersion), authorization, []byte(q.Kind), "SubjectAccessReview", "subjectAccessReviewVersion: v1 in its authorization configuration")
 	return q, err
