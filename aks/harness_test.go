@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -73,7 +74,7 @@ func newWorld(t testing.TB) *world {
 	w.audited = filepath.Join(t.TempDir(), "audit.log")
 	events, err := audit.Open(w.audited)
 	w.must(err)
-	w.server = &arm.Server{Feed: w.feed, Tokens: sts.NewVerifier(w.feed, authorities, 100), Audit: events, Log: quiet}
+	w.server = &arm.Server{Feed: w.feed, Tokens: sts.NewVerifier(w.feed, authorities, 100), Audit: events, Log: quiet, PollHold: 20 * time.Millisecond}
 	w.boot()
 	t.Cleanup(func() { w.halt() })
 	return w
@@ -95,7 +96,11 @@ func (w *world) halt() {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
 	defer cancel()
-	w.must(w.provisioner.Stop(ctx))
+	if err := w.provisioner.Stop(ctx); err != nil {
+		buf := make([]byte, 1<<20)
+		fmt.Println(string(buf[:runtime.Stack(buf, true)]))
+		w.Fatal(err)
+	}
 }
 
 func (w *world) must(err error) {
@@ -135,7 +140,9 @@ func (w *world) grant(principal, role directory.ID, scope string) {
 	w.Helper()
 	r, err := rbac.NewAssignment(rand.Reader, w.tenant.ID, principal, role, scope, time.Now())
 	w.must(err)
-	w.must(w.feed.Update(w.ctx, func(*feed.View, feed.Secrets) (feed.Change, error) { return feed.Change{Records: []feed.Record{r}}, nil }))
+	w.must(w.feed.Update(w.ctx, func(*feed.View, feed.Secrets) (feed.Change, error) {
+		return feed.Change{Records: []feed.Record{r}}, nil
+	}))
 }
 
 // token signs a user in, as az login -u -p does.
@@ -227,6 +234,9 @@ func (a answer) get(path string) any {
 }
 
 func at(v any, path string) any {
+	if path == "" {
+		return v
+	}
 	for _, name := range strings.Split(path, ".") {
 		switch now := v.(type) {
 		case map[string]any:

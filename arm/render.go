@@ -92,7 +92,7 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, e *fault.Erro
 		}
 	}
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s/%s", error="invalid_token", error_description="%s"`,
-		s.Tokens.Authority.Of(r).Login, tenant, quotable(message)))
+		addressesFor(r).login, tenant, quotable(message)))
 	return message
 }
 
