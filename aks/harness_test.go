@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -96,11 +95,7 @@ func (w *world) halt() {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
 	defer cancel()
-	if err := w.provisioner.Stop(ctx); err != nil {
-		buf := make([]byte, 1<<20)
-		fmt.Println(string(buf[:runtime.Stack(buf, true)]))
-		w.Fatal(err)
-	}
+	w.must(w.provisioner.Stop(ctx))
 }
 
 func (w *world) must(err error) {

@@ -28,15 +28,17 @@ type Server struct {
 
 	once      sync.Once
 	vault     *vault
-	passwords *guesses // of passwords, for each (account, address)
-	codes     *meter   // of wrong user codes
-	starts    *meter   // of device codes asked for
+	passwords *guesses      // of passwords, for each (account, address)
+	codes     *meter        // of wrong user codes
+	starts    *meter        // of device codes asked for
+	patience  chan struct{} // held by the one try for a locked administrator
 }
 
 func (s *Server) init() {
 	s.once.Do(func() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
 		s.passwords = newGuesses(s.now)
+		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
 }

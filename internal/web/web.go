@@ -123,6 +123,7 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 			w.Header().Set("x-ms-client-request-id", c)
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime)) // a writer without deadlines is a test's
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			if p := recover(); p != nil {
@@ -143,6 +144,9 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 
 // MaxBody is the largest request body that any face accepts, in bytes.
 const MaxBody = 4 << 20
+
+// bodyTime is how long a request may take to arrive, so that idle senders cannot hold the connections that others need.
+const bodyTime = 30 * time.Second
 
 type recorder struct {
 	http.ResponseWriter
