@@ -34,7 +34,7 @@ type Faces struct {
 var pathFaces = map[string]Face{
 	"v1.0": Graph, "beta": Graph,
 	"subscriptions": ARM, "tenants": ARM, "providers": ARM, "metadata": ARM,
-	"": Portal, "assets": Portal, "portal": Portal,
+	"assets": Portal, "portal": Portal,
 }
 
 // Handler dispatches to the faces.

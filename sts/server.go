@@ -65,6 +65,7 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("POST /{tenant}/oauth2/devicecode", s.deviceCode(1))
 	m.Handle("POST /{tenant}/oauth2/v2.0/devicecode", s.deviceCode(2))
 
+	m.Handle("GET /{$}", s.page(s.home))
 	m.Handle("GET /devicelogin", s.page(s.deviceStart))
 	m.Handle("POST /devicelogin", s.page(s.deviceStep))
 	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))

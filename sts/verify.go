@@ -24,23 +24,18 @@ const MaxToken = 16 << 10
 // Claims are the claims of an access token that decisions use. Groups and roles in a token are for other
 // readers: here they come from the directory.
 type Claims struct {
-	Issuer   string       `json:"iss"`
-	Audience string       `json:"aud"`
-	Tenant   directory.ID `json:"tid"`
-	Object   directory.ID `json:"oid"`
-	Subject  string       `json:"sub"`
-	AppID    string       `json:"appid"` // the client, version 1 tokens
-	AZP      string       `json:"azp"`   // the client, version 2 tokens
-	Scopes   string       `json:"scp"`
-	IDType   string       `json:"idtyp"`
-	Version  string       `json:"ver"`
-	Session  directory.ID `json:"sid"`
-	IssuedAt int64        `json:"iat"`
-	NotBefor int64        `json:"nbf"`
-	Expires  int64        `json:"exp"`
-	AMR      []string     `json:"amr"`
-	Name     string       `json:"name"`
-	UPN      string       `json:"upn"`
+	Issuer    string       `json:"iss"`
+	Audience  string       `json:"aud"`
+	Tenant    directory.ID `json:"tid"`
+	Object    directory.ID `json:"oid"`
+	AppID     string       `json:"appid"` // the client, version 1 tokens
+	AZP       string       `json:"azp"`   // the client, version 2 tokens
+	Scopes    string       `json:"scp"`
+	IDType    string       `json:"idtyp"`
+	Session   directory.ID `json:"sid"`
+	IssuedAt  int64        `json:"iat"`
+	NotBefore int64        `json:"nbf"`
+	Expires   int64        `json:"exp"`
 }
 
 // Client is the id of the client that the token was given to.
@@ -88,6 +83,13 @@ func errToken(format string, args ...any) error {
 // ErrForeign is in the chain of what Signed returns for anything that does not name a tenant of this server as its issuer: a
 // cluster's own service account token, say. Nothing was computed for it, and nothing of it may be logged.
 var ErrForeign = errors.New("the issuer is foreign")
+
+// ErrRevoked is in the chain of the refusal of a token that was good once: a new one may be.
+var ErrRevoked = errors.New("revoked")
+
+func errRevoked(format string, args ...any) error {
+	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken").Wrap(ErrRevoked)
+}
 
 // Signed checks that this server signed the token with a key in force, or did so before: one signature check for
 // each token, then its hash is enough. It says nothing about time, account or session: use Check on every use.
@@ -164,7 +166,7 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 	state, dir := In(view), directory.In(view)
 	key := state.Key(t.KeyID)
 	if key == nil || !key.InForce(now) {
-		return errToken("signing key %s has been withdrawn or has retired", t.KeyID)
+		return errRevoked("signing key %s has been withdrawn or has retired", t.KeyID)
 	}
 	unix := now.Unix()
 	switch {
@@ -172,8 +174,8 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 		return errToken("issuer %q is not one of tenant %s", t.Issuer, t.Tenant)
 	case unix >= t.Expires:
 		return fault.New(fault.Unauthenticated, "the token expired at %s; sign in again", time.Unix(t.Expires, 0).UTC().Format(time.RFC3339)).WithCode("ExpiredAuthenticationToken")
-	case unix < t.NotBefor:
-		return errToken("the token is not valid before %s", time.Unix(t.NotBefor, 0).UTC().Format(time.RFC3339))
+	case unix < t.NotBefore:
+		return errToken("the token is not valid before %s", time.Unix(t.NotBefore, 0).UTC().Format(time.RFC3339))
 	case t.Client() == "":
 		return errToken("this is an ID token; an access token is needed")
 	}
@@ -184,8 +186,6 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 			return errToken("service principal %s is not in tenant %s", t.Object, t.Tenant)
 		case !p.Enabled:
 			return errToken("service principal %s is disabled", p.ID)
-		case t.IssuedAt*int64(time.Second) < p.SessionsValidFrom:
-			return errToken("the tokens of service principal %s have been revoked", p.ID)
 		}
 		return nil
 	}
@@ -220,11 +220,11 @@ func (s *State) CheckSession(u *directory.User, id directory.ID, now time.Time) 
 	session := s.Session(id)
 	switch {
 	case session == nil || session.User != u.ID:
-		return errToken("session %s of %s has been ended or revoked", id, u.UPN)
+		return errRevoked("session %s of %s has been ended or revoked", id, u.UPN)
 	case !now.Before(session.Expires):
-		return errToken("session %s of %s has expired", id, u.UPN)
+		return errRevoked("session %s of %s has expired", id, u.UPN)
 	case session.Began < u.SessionsValidFrom:
-		return errToken("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
+		return errRevoked("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
 	}
 	return nil
 }

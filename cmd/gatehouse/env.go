@@ -28,12 +28,19 @@ var foreign = []string{
 	"ARM_OIDC_REQUEST_TOKEN", "ARM_OIDC_REQUEST_URL", "ARM_USE_MSI", "ARM_MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET",
 }
 
+const envSynopsis = `env [--data-dir DIR] [--shell sh|fish|powershell]
+
+Waits until the server is ready. To use it:
+  sh          eval "$(gatehouse env)"
+  fish        gatehouse env --shell fish | source
+  powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression`
+
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var dir, shell string
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
 	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
-	if err := parse(fs, args, stdout, "env [--data-dir DIR] [--shell sh|fish|powershell]"); err != nil {
+	if err := parse(fs, args, stdout, envSynopsis); err != nil {
 		return err
 	}
 	print, ok := shells[shell]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +83,11 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("data directory", func(context.Context) error { return s.dir.Close() })
+	if s.config.KubeBinary != "" {
+		if _, err := os.Stat(s.config.KubeBinary); err != nil {
+			return fmt.Errorf("--kube-binary: %w", err)
+		}
+	}
 	// Listening comes before anything is made: a port in use shall not leave a half-made data directory.
 	ln, err := s.listen()
 	if err != nil {
@@ -333,8 +341,13 @@ func (s *server) status() status {
 		out.Ready = true
 	}
 	for _, c := range aks.In(s.feed.View()).All() {
-		out.Clusters = append(out.Clusters, clusterStatus{ID: c.ID(), State: c.Provisioning, Endpoint: c.Endpoint, Running: s.clusters.Ready(c.GUID)})
+		out.Clusters = append(out.Clusters, clusterStatus{
+			Group: c.Group, Name: c.Name, State: c.Provisioning, Endpoint: c.Endpoint, Running: s.clusters.Ready(c.GUID),
+		})
 	}
+	slices.SortFunc(out.Clusters, func(a, b clusterStatus) int {
+		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Name, b.Name))
+	})
 	return out
 }
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -130,7 +131,7 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				log.Error("handler panicked", "request", id, "method", r.Method, "path", r.URL.Path, "panic", p)
+				log.Error("handler panicked", "request", id, "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				if !rec.wrote {
 					http.Error(w, "internal error; request id "+id, http.StatusInternalServerError)
 				}
@@ -174,7 +175,7 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// NewGUID makes a random GUID for request, trace and operation ids.
+// NewGUID makes a random GUID for request ids.
 func NewGUID() string {
 	var b [16]byte
 	rand.Read(b[:])
@@ -201,12 +202,9 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, err = w.Write(append(body, '\n'))
-	return ignoreHangup(err)
+	w.Write(append(body, '\n')) // a client that has gone away needs no answer
+	return nil
 }
-
-// A client that has gone away is not an error worth rendering.
-func ignoreHangup(error) error { return nil }
 
 // ReadJSON reads the body into v. An empty body leaves v as it is.
 func ReadJSON(r *http.Request, v any) error {
