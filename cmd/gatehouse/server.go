@@ -113,7 +113,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("the public URL in the database: %w", err)
 	}
-	cas, err := openAuthorities(s.dir.file("pki"), public, set.Domain)
+	cas, err := openCAs(s.dir.file("pki"), public, set.Domain)
 	if err != nil {
 		return err
 	}
@@ -351,12 +351,12 @@ func (s *server) status() status {
 	return out
 }
 
-// authorities are the server's CAs, each for one use.
-type authorities struct{ serving, webhooks, interception *pki.Authority }
+// caSet is the server's CAs, each for one use.
+type caSet struct{ serving, webhooks, interception *pki.Authority }
 
-// openAuthorities loads or makes them. People put the serving CA among those that they trust, so it can vouch for nothing but
+// openCAs loads or makes them. People put the serving CA among those that they trust, so it can vouch for nothing but
 // the public URL's host and this machine.
-func openAuthorities(dir string, public *url.URL, domain string) (a authorities, err error) {
+func openCAs(dir string, public *url.URL, domain string) (a caSet, err error) {
 	own := &pki.Constraints{DNSDomains: []string{"localhost"}, IPRanges: front.InterceptionConstraints(domain).IPRanges}
 	switch ip := net.ParseIP(public.Hostname()); {
 	case ip == nil && public.Hostname() != "localhost":
