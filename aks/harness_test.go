@@ -403,9 +403,3 @@ func (p *planes) settings(t testing.TB) aks.Settings {
 	}
 	panic("unreachable")
 }
-
-func (p *planes) called() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return strings.Join(p.calls, " ")
-}
