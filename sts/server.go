@@ -67,6 +67,13 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("POST /devicelogin", s.page(s.deviceStep))
 	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))
 	m.Handle("GET /devicelogin/{asset}", s.asset)
+	for version, at := range map[int]string{1: "/{tenant}/oauth2/", 2: "/{tenant}/oauth2/v2.0/"} {
+		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
+		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
+		m.Handle("GET "+at+"logout", s.page(s.logout))
+	}
+	m.Handle("POST /signin", s.page(s.signInStep))
+	m.Handle("POST /signout", s.page(s.signOutStep))
 	m.Handle("GET /error", s.page(s.errorPage))
 }
 
