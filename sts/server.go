@@ -28,6 +28,7 @@ type Server struct {
 
 	once      sync.Once
 	vault     *vault
+	tokens    *Verifier
 	passwords *guesses // of passwords, for each (account, address)
 	codes     *meter   // of wrong user codes
 	starts    *meter   // of device codes asked for
@@ -36,6 +37,8 @@ type Server struct {
 func (s *Server) init() {
 	s.once.Do(func() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
+		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
+		s.tokens.Now = s.now
 		s.passwords = newGuesses(s.now)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
@@ -71,6 +74,10 @@ func (s *Server) Mount(m *web.Mux) {
 		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
 		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
 		m.Handle("GET "+at+"logout", s.page(s.logout))
+	}
+	for _, at := range []string{" /oidc/userinfo", " /{tenant}/openid/userinfo"} {
+		m.Handle("GET"+at, s.userInfo)
+		m.Handle("POST"+at, s.userInfo)
 	}
 	m.Handle("POST /signin", s.page(s.signInStep))
 	m.Handle("POST /signout", s.page(s.signOutStep))
