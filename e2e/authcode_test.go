@@ -63,6 +63,18 @@ func TestBrowserSignIn(t *testing.T) {
 	d.t = t
 }
 
+// interactive is the sign-in in a browser on the way of the README.
+func (s *story) interactive(t *testing.T) {
+	s.run("kubelogin", "convert-kubeconfig", "-l", "interactive", "--cache-dir", t.TempDir())
+	out := s.inBrowser(s.browser(), []string{"kubectl", "get", "nodes"},
+		chromedp.WaitVisible(`[data-page=signin]`),
+		chromedp.SendKeys(`input[name=loginfmt]`, s.upn("alice")), chromedp.SendKeys(`input[name=passwd]`, alicePassword),
+		chromedp.Click(`#idSIButton9`), atClient)
+	if strings.Count(out, " Ready ") != 3 {
+		t.Errorf("nodes:\n%s", out)
+	}
+}
+
 // atClient waits until the browser shows the page of the client's own listener.
 var atClient = chromedp.WaitVisible(`body:not(:has(.card))`)
 
@@ -78,7 +90,12 @@ func (d *deployment) inBrowser(browser context.Context, args []string, actions .
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := d.command(ctx, args[0], args[1:]...)
-	cmd.Env = append(cmd.Env, "BROWSER="+opener+" %s", "PATH="+dir+":"+os.Getenv("PATH"))
+	for i, v := range cmd.Env {
+		if path, ok := strings.CutPrefix(v, "PATH="); ok {
+			cmd.Env[i] = "PATH=" + dir + ":" + path
+		}
+	}
+	cmd.Env = append(cmd.Env, "BROWSER="+opener+" %s")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -101,6 +102,10 @@ func (s *Server) redeemCode(ctx context.Context, x *exchange) error {
 	key, err := s.vault.hash(ctx, string(KindCode), text)
 	if err != nil {
 		return err
+	}
+	// What is no code at all need not wait for the write lock.
+	if known, err := codeOf(ctx, s.Feed.Log, key); err != nil || known == nil {
+		return cmp.Or(err, error(fail(70000, "code")))
 	}
 	session, err := directory.NewID(s.random())
 	if err != nil {

@@ -168,7 +168,6 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 	if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
 		return err
 	}
-	v.w.Header().Del("Set-Cookie")
 	entry := catalogue[f.number]
 	answer := url.Values{
 		"error": {entry.error}, "error_description": {s.describe(f, v.r)},
