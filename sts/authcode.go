@@ -1,7 +1,6 @@
 package sts
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -104,8 +103,12 @@ func (s *Server) redeemCode(ctx context.Context, x *exchange) error {
 		return err
 	}
 	// What is no code at all need not wait for the write lock.
-	if known, err := codeOf(ctx, s.Feed.Log, key); err != nil || known == nil {
-		return cmp.Or(err, error(fail(70000, "code")))
+	known, err := codeOf(ctx, s.Feed.Log, key)
+	if err != nil {
+		return err
+	}
+	if known == nil {
+		return fail(70000, "code")
 	}
 	session, err := directory.NewID(s.random())
 	if err != nil {
@@ -115,6 +118,7 @@ func (s *Server) redeemCode(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
+	x.view = s.Feed.View() // it is at least as new as the code
 	if x.subject.user = x.dir().User(code.User); x.subject.user == nil {
 		return fail(50173)
 	}

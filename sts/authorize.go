@@ -33,6 +33,9 @@ func (s *Server) authorize(version int) web.Handler {
 		}
 		v.state.Request = q
 		if err == nil {
+			_, q.Subject, err = s.hinted(f)
+		}
+		if err == nil {
 			err = s.startSignIn(r.Context(), v)
 		}
 		return s.refuseRequest(v, err)
@@ -72,7 +75,7 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 		return s.showPick(v, signedIn)
 	case len(able) == 1:
 		return s.proceed(ctx, v, able[0])
-	case q.Hint != "" && len(able) == 0:
+	case len(able) == 0 && (q.Hint != "" || !q.Subject.IsZero()):
 		return s.showSignIn(v, http.StatusOK, q.name(), "")
 	}
 	return s.showPick(v, signedIn)
@@ -82,6 +85,9 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 func (s *Server) suits(q *authRequest, a account, now time.Time) bool {
 	dir := directory.In(s.Feed.View())
 	if !q.place(dir).holds(a.user.Tenant) || !q.fresh(a.session, now) {
+		return false
+	}
+	if !q.Subject.IsZero() && a.user.ID != q.Subject {
 		return false
 	}
 	if t := dir.TenantByDomain(q.Domain); t != nil && t.ID != a.user.Tenant {

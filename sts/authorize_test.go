@@ -162,8 +162,10 @@ func TestPrompt(t *testing.T) {
 	w := newWorld(t)
 	bob := w.user("bob@"+domain, alicePassword)
 	fresh, alices, both := w.browser(), w.browser(), w.browser()
-	w.code(alices)
+	hint := w.ok(w.redeemCode(w.code(alices))).text("id_token")
 	w.code(both)
+	bobs := w.browser()
+	w.landed(w.enter(bobs, w.visit(bobs, "GET", w.authorizeURL(), nil), bob.UPN, alicePassword))
 	w.landed(w.enter(both, w.step(both, w.visit(both, "GET", w.authorizeURL("prompt", "select_account"), nil), "account", "other"), bob.UPN, alicePassword))
 	for _, c := range []struct {
 		name    string
@@ -189,6 +191,10 @@ func TestPrompt(t *testing.T) {
 		{"two, none", both, []string{"prompt", "none"}, "interaction_required"},
 		{"two, none, hint", both, []string{"prompt", "none", "login_hint", bob.UPN}, "code"},
 		{"two, hint", both, []string{"login_hint", bob.UPN}, "code"},
+		{"two, none, an ID token", both, []string{"prompt", "none", "id_token_hint", hint}, "code"},
+		{"nobody, none, an ID token", fresh, []string{"prompt", "none", "id_token_hint", hint}, "login_required"},
+		{"another, none, an ID token", bobs, []string{"prompt", "none", "id_token_hint", hint}, "login_required"},
+		{"an ID token that is none", both, []string{"prompt", "none", "id_token_hint", hint + "x"}, "invalid_request"},
 		{"two kinds with none", alices, []string{"prompt", "none login"}, "invalid_request"},
 		{"an unknown prompt", alices, []string{"prompt", "create"}, "invalid_request"},
 	} {
@@ -255,6 +261,7 @@ func TestBrowserSessionEnds(t *testing.T) {
 		"password changed": func(w *world, _ *http.Client) {
 			must(w.t, w.dir.ChangePassword(w.t.Context(), directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Fresh-Paint-11"))
 		},
+		"sessions revoked": func(w *world, _ *http.Client) { must(w.t, w.dir.RevokeSessions(w.t.Context(), directory.System, w.alice.ID)) },
 		"must change the password": func(w *world, _ *http.Client) { w.setUser(w.alice.ID, func(u *directory.User) { u.MustChange = true }) },
 		"signed out": func(w *world, b *http.Client) {
 			w.onPage(w.visit(b, "POST", "/signout", values("state", w.visit(b, "GET", "/common/oauth2/v2.0/logout", nil).state)), "done")

@@ -40,6 +40,7 @@ type authRequest struct {
 	Ask       ask          `json:"a"`           // Text is empty at version 1 endpoints when the client names the resource later
 	Prompt    []string     `json:"o,omitempty"`
 	Hint      string       `json:"i,omitempty"` // login_hint
+	Subject   directory.ID `json:"u,omitzero"`  // of id_token_hint
 	Domain    string       `json:"d,omitempty"` // domain_hint
 	MaxAge    *int64       `json:"x,omitempty"` // seconds
 	Info      bool         `json:"f,omitempty"` // client_info is wanted
