@@ -261,7 +261,9 @@ func TestBrowserSessionEnds(t *testing.T) {
 		"password changed": func(w *world, _ *http.Client) {
 			must(w.t, w.dir.ChangePassword(w.t.Context(), directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Fresh-Paint-11"))
 		},
-		"sessions revoked": func(w *world, _ *http.Client) { must(w.t, w.dir.RevokeSessions(w.t.Context(), directory.System, w.alice.ID)) },
+		"sessions revoked": func(w *world, _ *http.Client) {
+			must(w.t, w.dir.RevokeSessions(w.t.Context(), directory.System, w.alice.ID))
+		},
 		"must change the password": func(w *world, _ *http.Client) { w.setUser(w.alice.ID, func(u *directory.User) { u.MustChange = true }) },
 		"signed out": func(w *world, b *http.Client) {
 			w.onPage(w.visit(b, "POST", "/signout", values("state", w.visit(b, "GET", "/common/oauth2/v2.0/logout", nil).state)), "done")
