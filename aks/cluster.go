@@ -51,8 +51,9 @@ type Cluster struct {
 	KubernetesRBAC    bool                       `json:"enableRBAC"`
 	KubernetesVersion string                     `json:"kubernetesVersion"`
 	Pools             []Pool                     `json:"agentPoolProfiles"`
-	Rest              map[string]json.RawMessage `json:"rest,omitempty"`     // other properties, as given and with defaults
-	Outer             map[string]json.RawMessage `json:"outer,omitempty"`    // what stands beside the properties: identity, sku
+	Rest              map[string]json.RawMessage `json:"rest,omitempty"`  // other properties, as given and with defaults
+	Outer             map[string]json.RawMessage `json:"outer,omitempty"` // what stands beside the properties: identity, sku
+	Identities        Identities                 `json:"identities,omitzero"`
 	Endpoint          string                     `json:"endpoint,omitempty"` // https URL of the API server, once it is known
 	CA                []byte                     `json:"ca,omitempty"`       // PEM of what signed its serving certificate
 	ETag              string                     `json:"eTag"`

@@ -26,6 +26,9 @@ type Endpoint struct {
 	CA  []byte // PEM
 }
 
+// LocalUserPrefix begins the user name of every local account; its id follows.
+const LocalUserPrefix = "gatehouse:local:"
+
 // Credential is a client certificate for a cluster.
 type Credential struct {
 	CertPEM, KeyPEM []byte

@@ -141,10 +141,9 @@ func others(o object) (map[string]any, error) {
 		if err != nil {
 			return nil, errType(o.path(name), raw, "JSON")
 		}
-		if v = prune(v); v != "" {
-			out[name] = v
-		}
+		out[name] = v
 	}
+	prune(out)
 	for _, path := range secrets {
 		if m, ok := lookup(out, path[:len(path)-1]...).(map[string]any); ok {
 			delete(m, sameKey(m, path[len(path)-1]))
@@ -158,9 +157,9 @@ type situation struct {
 	directory    *directory.State
 	group        *arm.Group
 	subscription *arm.Subscription
-	name         string // in the caller's spelling
-	guid         directory.ID
-	version      string // of Kubernetes that runs here
+	name         string       // in the caller's spelling
+	guid         directory.ID // of a new cluster
+	version      string       // of Kubernetes that runs here
 	now          time.Time
 }
 
@@ -295,6 +294,9 @@ func clip(s string, n int) string { return s[:min(n, len(s))] }
 // desiredOuter merges identity and sku. Ids of the identity are the server's to say.
 func desiredOuter(old *Cluster, g *given) (map[string]json.RawMessage, error) {
 	was := any(map[string]any{"identity": map[string]any{"type": "SystemAssigned"}, "sku": map[string]any{"name": "Base", "tier": "Free"}})
+	if id, ok := lookup(g.properties, "servicePrincipalProfile", "clientId").(string); ok && id != "msi" && g.outer["identity"] == nil {
+		was.(map[string]any)["identity"] = map[string]any{"type": "None"}
+	}
 	if old != nil {
 		m, err := decodeAll(old.Outer)
 		if err != nil {
@@ -308,10 +310,16 @@ func desiredOuter(old *Cluster, g *given) (map[string]json.RawMessage, error) {
 			return nil, invalid(name, "The value of '%s' is invalid: it must be an object.", name)
 		}
 	}
+	identity := all["identity"].(map[string]any)
 	for _, name := range []string{"principalId", "tenantId"} {
-		if m := all["identity"].(map[string]any); m[sameKey(m, name)] != nil {
-			delete(m, sameKey(m, name))
-		}
+		delete(identity, sameKey(identity, name))
+	}
+	kind, _ := lookup(identity, "type").(string)
+	if !slices.ContainsFunc([]string{"SystemAssigned", "UserAssigned", "None"}, func(k string) bool { return strings.EqualFold(k, kind) }) {
+		return nil, invalid("identity.type", "The value %.50q of 'identity.type' is invalid: it must be SystemAssigned, UserAssigned or None.", kind)
+	}
+	if old != nil && !old.identityIs(kind) {
+		return nil, errChange("identity.type")
 	}
 	return encodeAll(all)
 }

@@ -1,3 +1,3 @@
-// Package aks is the resource provider Microsoft.ContainerService: managed clusters, their credentials, and
-// what Kubernetes verbs mean as Azure data actions.
+// Package aks is the resource provider Microsoft.ContainerService: managed clusters and their
+// credentials.
 package aks

@@ -56,7 +56,11 @@ func checkMatch(q *arm.Request, c *Cluster) error {
 
 // begin writes an operation on an existing cluster: change says what becomes of its record.
 func (p *Provisioner) begin(q *arm.Request, state string, change func(v *feed.View, c *Cluster) error) (*Cluster, *arm.Operation, error) {
-	o, etag, err := p.newOperation(q)
+	o, err := q.Begin(namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	etag, err := directory.NewID(p.random())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,25 +80,16 @@ func (p *Provisioner) begin(q *arm.Request, state string, change func(v *feed.Vi
 		if err := change(v, &next); err != nil {
 			return feed.Change{}, err
 		}
-		return start(&next, o, state, etag), nil
+		return feed.Change{Records: start(&next, o, state, etag)}, nil
 	})
 	return &next, o, err
 }
 
-func (p *Provisioner) newOperation(q *arm.Request) (*arm.Operation, string, error) {
-	etag, err := directory.NewID(p.random())
-	if err != nil {
-		return nil, "", err
-	}
-	o, err := q.Begin(namespace, "", "")
-	return o, etag.String(), err
-}
-
-// start puts an operation on a cluster.
-func start(c *Cluster, o *arm.Operation, state, etag string) feed.Change {
+// start puts an operation on a cluster, and returns the records of both.
+func start(c *Cluster, o *arm.Operation, state string, etag directory.ID) []feed.Record {
 	o.Location, o.Resource = c.Location, c.ID()
-	c.Provisioning, c.Operation, c.Failure, c.ETag = state, o.ID, nil, etag
-	return feed.Change{Records: []feed.Record{c.record(), o.Record()}}
+	c.Provisioning, c.Operation, c.Failure, c.ETag = state, o.ID, nil, etag.String()
+	return []feed.Record{c.record(), o.Record()}
 }
 
 func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
@@ -109,11 +104,11 @@ func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
 	if err != nil {
 		return err
 	}
-	o, etag, err := p.newOperation(q)
+	o, err := q.Begin(namespace)
 	if err != nil {
 		return err
 	}
-	guid, err := directory.NewID(p.random())
+	ids, err := p.freshIDs()
 	if err != nil {
 		return err
 	}
@@ -137,12 +132,17 @@ func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
 			state, status = Updating, http.StatusOK
 		}
 		next, err = desired(situation{
-			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: guid, version: p.version(), now: q.Now,
+			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: ids.guid, version: p.version(), now: q.Now,
 		}, old, &g)
 		if err != nil {
 			return feed.Change{}, err
 		}
-		return start(next, o, state, etag), nil
+		var change feed.Change
+		if old == nil {
+			change.Records = next.identify(ids)
+		}
+		change.Records = append(change.Records, start(next, o, state, ids.etag)...)
+		return change, nil
 	})
 	if err != nil {
 		return err
@@ -227,7 +227,7 @@ func (p *Provisioner) patchCluster(w http.ResponseWriter, q *arm.Request) error 
 
 // deleteCluster begins a deletion. One that runs already answers again; a cluster that does not exist is deleted.
 func (p *Provisioner) deleteCluster(w http.ResponseWriter, q *arm.Request) error {
-	o, _, err := p.newOperation(q)
+	o, err := q.Begin(namespace)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func newWorld(t testing.TB) *world {
 	w.audited = filepath.Join(t.TempDir(), "audit.log")
 	events, err := audit.Open(w.audited)
 	w.must(err)
-	w.server = &arm.Server{Feed: w.feed, Tokens: sts.NewVerifier(w.feed, authorities, 100), Audit: events, Log: quiet}
+	w.server = &arm.Server{Feed: w.feed, Tokens: sts.NewVerifier(w.feed, authorities, 100), Audit: events, Log: quiet, PollHold: 20 * time.Millisecond}
 	w.boot()
 	t.Cleanup(func() { w.halt() })
 	return w
@@ -135,7 +135,9 @@ func (w *world) grant(principal, role directory.ID, scope string) {
 	w.Helper()
 	r, err := rbac.NewAssignment(rand.Reader, w.tenant.ID, principal, role, scope, time.Now())
 	w.must(err)
-	w.must(w.feed.Update(w.ctx, func(*feed.View, feed.Secrets) (feed.Change, error) { return feed.Change{Records: []feed.Record{r}}, nil }))
+	w.must(w.feed.Update(w.ctx, func(*feed.View, feed.Secrets) (feed.Change, error) {
+		return feed.Change{Records: []feed.Record{r}}, nil
+	}))
 }
 
 // token signs a user in, as az login -u -p does.
@@ -227,6 +229,9 @@ func (a answer) get(path string) any {
 }
 
 func at(v any, path string) any {
+	if path == "" {
+		return v
+	}
 	for _, name := range strings.Split(path, ".") {
 		switch now := v.(type) {
 		case map[string]any:

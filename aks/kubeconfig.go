@@ -72,8 +72,7 @@ func (d data) MarshalYAML() (any, error) { return base64.StdEncoding.EncodeToStr
 // environment is the cloud whose host names the clients are told to use. They reach Gatehouse under these.
 const environment = "AzurePublicCloud"
 
-const installHint = `
-This cluster lets people in by Microsoft Entra ID, and kubectl needs the plugin kubelogin to sign in.
+const installHint = `This cluster lets people in by Microsoft Entra ID, and kubectl needs the plugin kubelogin to sign in.
 It is not in your PATH. Install it from https://github.com/Azure/kubelogin, or run: az aks install-cli
 `
 

@@ -51,6 +51,7 @@ func (p *Provisioner) Mount(r *arm.Routes) {
 	r.Handle("POST"+cluster+"/resetAADProfile", resetAAD)
 	r.Handle("POST"+cluster+"/{action}", unknownAction)
 
+	r.Handle("GET"+cluster+"/upgradeProfiles/default", getUpgrades)
 	r.Handle("GET"+cluster+"/agentPools", listPools)
 	r.Handle("GET"+cluster+"/agentPools/{pool}", getPool)
 	r.Handle("PUT"+cluster+"/agentPools/{pool}", p.putPool)
@@ -114,4 +115,23 @@ func (p *Provisioner) kubernetesVersions(w http.ResponseWriter, q *arm.Request) 
 		"version": minor(p.version()), "isDefault": true, "capabilities": map[string]any{"supportPlan": []string{"KubernetesOfficial"}},
 		"patchVersions": map[string]any{p.version(): map[string]any{"upgrades": []string{}}},
 	}}})
+}
+
+// getUpgrades answers az aks get-upgrades: there is never another version to go to.
+func getUpgrades(w http.ResponseWriter, q *arm.Request) error {
+	c, err := find(q.View, q)
+	if err != nil {
+		return err
+	}
+	profile := func(name string) map[string]any {
+		return map[string]any{"name": name, "kubernetesVersion": c.KubernetesVersion, "osType": "Linux", "upgrades": []any{}}
+	}
+	pools := []any{}
+	for _, pool := range c.Pools {
+		pools = append(pools, profile(pool.Name))
+	}
+	return web.WriteJSON(w, http.StatusOK, map[string]any{
+		"id": c.ID() + "/upgradeprofiles/default", "name": "default", "type": namespace + "/managedClusters/upgradeprofiles",
+		"properties": map[string]any{"controlPlaneProfile": profile("master"), "agentPoolProfiles": pools},
+	})
 }

@@ -183,7 +183,7 @@ func (p *Provisioner) finish(ctx context.Context, c *Cluster, endpoint Endpoint,
 		if err != nil || o == nil {
 			return change, err
 		}
-		event = &audit.Event{Tenant: c.Tenant.String(), Actor: o.By.String(), Action: o.Action, Target: c.ID(), Outcome: audit.Allowed,
+		event = &audit.Event{Request: o.Request, Tenant: c.Tenant.String(), Actor: o.By.String(), Action: o.Action, Target: c.ID(), Outcome: audit.Allowed,
 			Details: map[string]string{"operation": o.ID.String(), "state": c.Provisioning}}
 		if why != nil {
 			event.Outcome, event.Reason = audit.Failed, failure.Error()
@@ -211,6 +211,7 @@ func (p *Provisioner) outcome(v *feed.View, c *Cluster, endpoint Endpoint, why *
 		last := len(In(v).InGroup(c.Subscription, c.Group)) == 1
 		change.Records = append(arm.Removed(v, c.scope(), c.Subscription, c.Group, last, p.now()),
 			feed.Record{Kind: KindCluster, Key: c.GUID.String(), Tenant: c.Tenant.String()})
+		change.Records = append(change.Records, c.unidentify(directory.In(v))...)
 		return change, nil
 	}
 	next := *c

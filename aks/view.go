@@ -1,7 +1,6 @@
 package aks
 
 import (
-	"encoding/json"
 	"maps"
 	"strings"
 )
@@ -23,6 +22,9 @@ func (c *Cluster) resource() map[string]any {
 	if host, ok := strings.CutPrefix(c.Endpoint, "https://"); ok {
 		properties["fqdn"] = host
 	}
+	if !c.Identities.Kubelet.IsZero() {
+		properties["identityProfile"] = c.identityProfile()
+	}
 	if c.AAD != nil {
 		properties["aadProfile"] = c.AAD.resource()
 	}
@@ -41,6 +43,9 @@ func (c *Cluster) resource() map[string]any {
 	}
 	for name, raw := range c.Outer {
 		out[name] = raw
+	}
+	if !c.Identities.ControlPlane.IsZero() {
+		out["identity"] = map[string]any{"type": "SystemAssigned", "principalId": c.Identities.ControlPlane, "tenantId": c.Tenant}
 	}
 	if c.Tags != nil {
 		out["tags"] = c.Tags
@@ -78,11 +83,7 @@ func (c *Cluster) pool(p *Pool) map[string]any {
 
 // poolResource is a node pool as a resource of its own.
 func (c *Cluster) poolResource(p *Pool) map[string]any {
-	properties := c.pool(p)
-	if kind, ok := properties["type"].(json.RawMessage); ok {
-		properties["type"] = kind
-	}
 	return map[string]any{
-		"id": c.ID() + "/agentPools/" + p.Name, "name": p.Name, "type": "Microsoft.ContainerService/managedClusters/agentPools", "properties": properties,
+		"id": c.ID() + "/agentPools/" + p.Name, "name": p.Name, "type": namespace + "/managedClusters/agentPools", "properties": c.pool(p),
 	}
 }

@@ -128,7 +128,7 @@ func patchGroup(w http.ResponseWriter, q *Request) error {
 // deleteGroup begins the deletion of a group and of all that is in it. A group that is being deleted already says so
 // again.
 func (s *Server) deleteGroup(w http.ResponseWriter, q *Request) error {
-	o, err := q.Begin("", "", q.Scope.String())
+	o, err := q.Begin("")
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
 )
 
@@ -30,6 +31,7 @@ type Operation struct {
 	Location     string        `json:"location,omitempty"`
 	Resource     string        `json:"resource"` // the id of what it works on
 	Action       string        `json:"action"`
+	Request      string        `json:"request,omitempty"` // the id of the request that began it
 	Status       string        `json:"status"`
 	Error        *ErrorMessage `json:"error,omitempty"` // why it failed or was canceled
 	Started      time.Time     `json:"started"`
@@ -42,15 +44,16 @@ type ErrorMessage struct {
 	Message string `json:"message"`
 }
 
-// Begin makes an operation that the request starts.
-func (q *Request) Begin(namespace, location, resource string) (*Operation, error) {
+// Begin makes an operation that the request starts. Its Location and Resource are the caller's to set, where the
+// namespace is not empty.
+func (q *Request) Begin(namespace string) (*Operation, error) {
 	id, err := directory.NewID(q.server.random())
 	if err != nil {
 		return nil, err
 	}
 	return &Operation{
-		ID: id, Tenant: q.Subscription.Tenant, Subscription: q.Subscription.ID, By: q.Caller.ID, Namespace: namespace, Location: location,
-		Resource: resource, Action: q.Action, Status: InProgress, Started: q.Now,
+		ID: id, Tenant: q.Subscription.Tenant, Subscription: q.Subscription.ID, By: q.Caller.ID, Namespace: namespace,
+		Resource: q.Scope.String(), Action: q.Action, Request: web.RequestID(q.Context()), Status: InProgress, Started: q.Now,
 	}, nil
 }
 

@@ -10,12 +10,8 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
-const (
-	// pollAfter is the Retry-After of operations, in seconds. Without one clients wait for 30 s.
-	pollAfter = "1"
-	// pollHold is how long a question for an operation's status waits for its end, so that clients learn of it at once.
-	pollHold = 2 * time.Second
-)
+// pollAfter is the Retry-After of operations, in seconds. Without one clients wait for 30 s.
+const pollAfter = "1"
 
 // PollStatus adds the headers that send a client to the operation's status, and with result also to its outcome.
 func (q *Request) PollStatus(w http.ResponseWriter, o *Operation, result bool) {
@@ -58,7 +54,7 @@ func (q *Request) operation() (*Operation, error) {
 
 // awaitOperation is operation, after a short wait for its end.
 func (q *Request) awaitOperation() (*Operation, error) {
-	hold := time.NewTimer(pollHold)
+	hold := time.NewTimer(q.server.pollHold())
 	defer hold.Stop()
 	for {
 		changed := q.server.Feed.Changed()

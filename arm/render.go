@@ -1,14 +1,18 @@
 package arm
 
 import (
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
 // codes are the error codes for failures that have none of their own.
@@ -79,9 +83,12 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, err error) {
 // client.
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request, e *fault.Error) string {
 	s.log().Info("request not authenticated", "request", web.RequestID(r.Context()), "path", r.URL.Path, "reason", e.Message)
-	message := e.Message
+	message, problem := e.Message, "invalid_token"
 	if e.Code == "" || e.Code == "InvalidAuthenticationToken" {
-		message = "The access token is invalid or no longer in force. Sign in again; with the Azure CLI: az login"
+		message = "The access token is invalid or no longer in force. Sign in again; with the Azure CLI: az logout, then az login"
+	}
+	if errors.Is(e, sts.ErrRevoked) {
+		problem = "insufficient_claims\", claims=\"" + freshToken(s.now())
 	}
 	tenant := "common"
 	if seg := strings.Split(strings.Trim(r.URL.Path, "/"), "/"); len(seg) > 1 && strings.EqualFold(seg[0], "subscriptions") {
@@ -91,9 +98,15 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, e *fault.Erro
 			}
 		}
 	}
-	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s/%s", error="invalid_token", error_description="%s"`,
-		s.Tokens.Authority.Of(r).Login, tenant, quotable(message)))
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization_uri="%s/%s", error="%s", error_description="%s"`,
+		addressesFor(r).login, tenant, problem, quotable(message)))
 	return message
+}
+
+// freshToken is a claims challenge (Microsoft identity platform "claims challenges"): it makes a client that understands it
+// ask for a token issued after now, instead of showing the one in its cache again.
+func freshToken(now time.Time) string {
+	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, now.Unix()))
 }
 
 // quotable leaves out what may not stand in a quoted string of a header (RFC 9110 section 5.6.4).

@@ -27,6 +27,7 @@ type Server struct {
 	Log       *slog.Logger     // nil: slog.Default
 	Now       func() time.Time // nil: time.Now
 	Rand      io.Reader        // nil: crypto/rand
+	PollHold  time.Duration    // how long a question for an operation waits for its end; zero: 2 s
 }
 
 // Provider serves the resources of a namespace. It must not serve anything outside the routes that it is given: those
@@ -161,6 +162,14 @@ func (s *Server) now() time.Time {
 		return s.Now().UTC()
 	}
 	return time.Now().UTC()
+}
+
+// pollHold lets clients learn of an operation's end at once, although they ask once a second.
+func (s *Server) pollHold() time.Duration {
+	if s.PollHold != 0 {
+		return s.PollHold
+	}
+	return 2 * time.Second
 }
 
 func (s *Server) random() io.Reader {

@@ -4,11 +4,14 @@ package audit
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Outcomes of events.
@@ -35,28 +38,67 @@ type Event struct {
 	Details map[string]string `json:"details,omitempty"`
 }
 
+const (
+	maxText = 512 // bytes of any text of an event that are kept; what strangers send can be long
+
+	// strangers is how many refusals of unknown callers are kept in a minute. Whoever can reach the server can cause them,
+	// and must not be able to fill the disk or to bury what matters.
+	strangers = 600
+
+	rotateAt = 256 << 20 // bytes of a file
+	rotated  = 4         // older files that are kept, as NAME.1 (the newest) to NAME.4
+)
+
 // Log appends events to a file. Events reach the disk within a second, and at Close. A nil Log drops them, for tests.
 type Log struct {
 	mu     sync.Mutex
+	path   string
 	file   *os.File
 	buf    *bufio.Writer
-	broken bool
+	size   int64
+	broken error // why events are being lost at present
 	stop   chan struct{}
 	done   chan struct{}
+
+	minute  int64 // of the count of strangers
+	unknown int
 }
 
 // Open opens or creates the file, which only its owner may read.
 func Open(path string) (*Log, error) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
+	l := &Log{path: path, stop: make(chan struct{}), done: make(chan struct{})}
+	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
-	l := &Log{file: f, buf: bufio.NewWriterSize(f, 64<<10), stop: make(chan struct{}), done: make(chan struct{})}
 	go l.flushEvery(time.Second)
 	return l, nil
 }
 
-// Record appends an event.
+func (l *Log) open() error {
+	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	l.file, l.buf, l.size = f, bufio.NewWriterSize(f, 64<<10), info.Size()
+	return nil
+}
+
+// Err returns why events are being lost at present, or nil.
+func (l *Log) Err() error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
+// Record appends an event. Long texts in it are cut.
 func (l *Log) Record(e Event) {
 	if l == nil {
 		return
@@ -64,15 +106,78 @@ func (l *Log) Record(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now().UTC()
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.Outcome == Denied && e.Actor == "" && !l.admitLocked(e.Time) {
+		return
+	}
+	l.writeLocked(e)
+	if l.size >= rotateAt {
+		l.noteLocked(l.rotateLocked())
+	}
+}
+
+// admitLocked counts the refusals of unknown callers. The first event of a later minute says how many were left out.
+func (l *Log) admitLocked(at time.Time) bool {
+	minute := at.Unix() / 60
+	if minute != l.minute {
+		if left := l.unknown - strangers; left > 0 {
+			l.writeLocked(Event{Time: at, Action: "audit", Outcome: Denied, Reason: fmt.Sprintf("%d further refusals of unknown callers within a minute are not listed", left)})
+		}
+		l.minute, l.unknown = minute, 0
+	}
+	l.unknown++
+	return l.unknown <= strangers
+}
+
+func (l *Log) writeLocked(e Event) {
+	for _, text := range []*string{&e.Request, &e.Tenant, &e.Actor, &e.Client, &e.Address, &e.Action, &e.Target, &e.Reason} {
+		*text = cut(*text)
+	}
+	if len(e.Details) > 0 {
+		details := make(map[string]string, len(e.Details))
+		for k, v := range e.Details {
+			details[cut(k)] = cut(v)
+		}
+		e.Details = details
+	}
 	line, err := json.Marshal(e)
 	if err != nil {
 		slog.Error("an audit event could not be encoded", "action", e.Action, "err", err)
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, err = l.buf.Write(append(line, '\n'))
-	l.noteLocked(err)
+	n, err := l.buf.Write(append(line, '\n'))
+	l.size += int64(n)
+	if err != nil { // success is known at the flush only
+		l.noteLocked(err)
+	}
+}
+
+// rotateLocked begins a new file. A name that is taken is replaced, so the oldest file goes.
+func (l *Log) rotateLocked() error {
+	err := errors.Join(l.buf.Flush(), l.file.Close())
+	for i := rotated; i > 0; i-- {
+		from := l.path
+		if i > 1 {
+			from = fmt.Sprintf("%s.%d", l.path, i-1)
+		}
+		if e := os.Rename(from, fmt.Sprintf("%s.%d", l.path, i)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return errors.Join(err, l.open())
+}
+
+// cut shortens a text, at the edge of a character.
+func cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	end := maxText
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "..."
 }
 
 // Close writes what is left and closes the file.
@@ -109,13 +214,11 @@ func (l *Log) flushEvery(d time.Duration) {
 
 // noteLocked reports a write failure once, and starts over with an empty buffer: bufio keeps its first error for ever.
 func (l *Log) noteLocked(err error) {
-	if err == nil {
-		l.broken = false
-		return
+	if err != nil {
+		if l.broken == nil {
+			slog.Error("the audit log cannot be written; events are being lost until it can", "file", l.path, "err", err)
+		}
+		l.buf.Reset(l.file)
 	}
-	if !l.broken {
-		slog.Error("the audit log cannot be written; events are being lost until it can", "file", l.file.Name(), "err", err)
-	}
-	l.broken = true
-	l.buf.Reset(l.file)
+	l.broken = err
 }

@@ -194,8 +194,11 @@ func (b *bindings) set(ctx context.Context, name string, want *binding) error {
 		// Another binding may grant the same; then waiting is in vain and not an error.
 		wait, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		if err := b.await(wait, gone[len(gone)-1], false); err != nil && ctx.Err() != nil {
-			return err
+		if err := b.await(wait, gone[len(gone)-1], false); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			b.log.Warn("a subject taken out of a binding keeps its rights through another one in the cluster", "binding", name, "subject", gone[len(gone)-1].Name)
 		}
 	}
 	return nil

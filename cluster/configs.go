@@ -39,17 +39,11 @@ func (l layout) configs(p ports, hook WebhookTarget) map[string]object {
 		"authorization.json": {
 			"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration",
 			"authorizers": list{
-				object{"type": "Webhook", "name": "gatehouse", "webhook": object{
-					"subjectAccessReviewVersion":               "v1",
-					"matchConditionSubjectAccessReviewVersion": "v1",
-					"failurePolicy":                            "Deny",
-					"timeout":                                  "3s",
-					"authorizedTTL":                            "2s",
-					"unauthorizedTTL":                          "2s",
-					"connectionInfo":                           object{"type": "KubeConfigFile", "kubeConfigFile": l.config("access-webhook.json")},
-					// Only principals of the directory: everybody else goes on when Gatehouse is away.
-					"matchConditions": list{object{"expression": "has(request.extra) && 'oid' in request.extra"}},
-				}},
+				// Only principals of the directory and local accounts: everybody else goes on when Gatehouse is away.
+				l.accessWebhook("gatehouse", "Deny", "has(request.extra) && 'oid' in request.extra"),
+				// Whoever holds a local account could bind it once more, by its name, in a way that outlives the binding that
+				// Gatehouse takes away. So Gatehouse is asked as well; while it is away, its binding is what counts.
+				l.accessWebhook("gatehouse-local", "NoOpinion", "request.user.startsWith('"+localPrefix+"')"),
 				object{"type": "Node", "name": "node"},
 				object{"type": "RBAC", "name": "rbac"},
 			},
@@ -65,6 +59,20 @@ func (l layout) configs(p ports, hook WebhookTarget) map[string]object {
 		},
 		"audit-policy.json": auditPolicy(),
 	}
+}
+
+// accessWebhook asks Gatehouse about the requests that a CEL expression selects.
+func (l layout) accessWebhook(name, failurePolicy, expression string) object {
+	return object{"type": "Webhook", "name": name, "webhook": object{
+		"subjectAccessReviewVersion":               "v1",
+		"matchConditionSubjectAccessReviewVersion": "v1",
+		"failurePolicy":                            failurePolicy,
+		"timeout":                                  "3s",
+		"authorizedTTL":                            "2s",
+		"unauthorizedTTL":                          "2s",
+		"connectionInfo":                           object{"type": "KubeConfigFile", "kubeConfigFile": l.config("access-webhook.json")},
+		"matchConditions":                          list{object{"expression": expression}},
+	}}
 }
 
 // auditPolicy records who did what and never a body, so that no secret and no token reaches the log. What the

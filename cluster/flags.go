@@ -3,11 +3,13 @@ package cluster
 import (
 	"path/filepath"
 	"strings"
+
+	"github.com/gatehouse-k8s/gatehouse/aks"
 )
 
 const (
 	adminName      = "gatehouse:admin" // Gatehouse itself
-	localPrefix    = "gatehouse:local:"
+	localPrefix    = aks.LocalUserPrefix
 	frontProxyName = "front-proxy-client"
 )
 

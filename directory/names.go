@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -28,10 +29,8 @@ func (s *State) checkUPN(t *Tenant, upn string, guest bool) error {
 			return invalid("holds the character " + string(r) + "; letters, digits and ' . - _ ! ^ ~ are allowed before the @")
 		}
 	}
-	for _, d := range t.Domains {
-		if strings.EqualFold(d, domain) {
-			return nil
-		}
+	if slices.Contains(t.Domains, strings.ToLower(domain)) { // not EqualFold: it takes letters of other scripts for ours
+		return nil
 	}
 	return fault.New(fault.Invalid, "The domain portion of the userPrincipalName property is invalid. You must use one of the verified domain names in your organization: %s (not %q).",
 		strings.Join(t.Domains, ", "), domain).At("userPrincipalName").WithCode("Request_BadRequest")

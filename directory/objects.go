@@ -138,12 +138,4 @@ type ServicePrincipal struct {
 	Passwords   []PasswordCredential `json:"passwordCredentials,omitempty"`
 	FirstParty  bool                 `json:"firstParty,omitempty"` // owned by the cloud's own tenant; see FirstParty
 	Created     time.Time            `json:"created"`
-
-	SessionsValidFrom int64 `json:"sessionsValidFrom,omitempty"` // as User.SessionsValidFrom
-}
-
-// RoleAssignment gives a principal a directory role in the whole tenant.
-type RoleAssignment struct {
-	Role      ID `json:"role"`
-	Principal ID `json:"principal"`
 }

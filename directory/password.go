@@ -31,15 +31,19 @@ type Cost struct {
 // DefaultCost is the second recommended choice of RFC 9106 section 4: 64 MiB, three passes.
 var DefaultCost = Cost{Time: 3, Memory: 64 << 10, Threads: 4}
 
-// Hasher makes and checks password hashes with argon2id. At most as many run at once as there are processors, so
-// that guesses cannot take the machine's memory.
+// hashQueue is how many may wait for a hash: some two seconds' worth.
+const hashQueue = 16
+
+// Hasher makes and checks password hashes with argon2id. Few run at once and few wait, so that guesses can take neither the
+// machine's memory nor everybody's time; beyond that the answer is Throttled.
 type Hasher struct {
 	Cost Cost      // zero: DefaultCost
 	Rand io.Reader // nil: crypto/rand
 
 	once  sync.Once
-	slots chan struct{}
-	decoy []byte // a hash of nothing anyone knows, checked for accounts that do not exist
+	slots chan struct{} // held while hashing
+	queue chan struct{} // held while hashing or waiting to
+	decoy []byte        // a hash of nothing anyone knows, checked for accounts that do not exist
 }
 
 // Hash returns the encoded hash ("$argon2id$v=19$m=..,t=..,p=..$salt$key") of a password.
@@ -90,6 +94,12 @@ func (h *Hasher) Verify(ctx context.Context, hash []byte, password string) (bool
 func (h *Hasher) run(ctx context.Context, password string, salt []byte, c Cost, size uint32) ([]byte, error) {
 	h.init()
 	select {
+	case h.queue <- struct{}{}:
+		defer func() { <-h.queue }()
+	default:
+		return nil, fault.Throttle(2, "too many sign-ins are being checked at the moment; try again in some seconds")
+	}
+	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-ctx.Done():
@@ -100,7 +110,8 @@ func (h *Hasher) run(ctx context.Context, password string, salt []byte, c Cost, 
 
 func (h *Hasher) init() {
 	h.once.Do(func() {
-		h.slots = make(chan struct{}, runtime.GOMAXPROCS(0))
+		h.slots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) // each takes several threads
+		h.queue = make(chan struct{}, cap(h.slots)+hashQueue)
 		c := h.cost()
 		b64 := base64.RawStdEncoding
 		salt, key := make([]byte, 16), make([]byte, 32)

@@ -280,6 +280,9 @@ func (s *story) localAccounts(t *testing.T) {
 	if b, err := os.ReadFile(s.old); err != nil || strings.Contains(string(b), "\n    token:") {
 		t.Errorf("the admin kubeconfig holds a static token (%v)", err)
 	}
+	// A back door: a binding of its own for the local user, which Gatehouse does not know of.
+	who := s.run("kubectl", "--kubeconfig", s.old, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+	s.run("kubectl", "--kubeconfig", s.old, "create", "clusterrolebinding", "back-door", "--clusterrole=cluster-admin", "--user="+who)
 	s.run("az", append([]string{"aks", "update", "--disable-local-accounts", "-o", "none"}, at...)...)
 	s.refuses(admin(filepath.Join(t.TempDir(), "new")), "BadRequest", "Getting static credential is not allowed because this cluster is set to disable local accounts.")
 	took := eventually(t, within, "an earlier admin kubeconfig stops working", func() (bool, string) {

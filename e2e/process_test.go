@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +58,46 @@ func (d *deployment) awaitNamespace(name string) {
 		r := d.try("kubectl", "get", "namespace", name)
 		return r.code == 0, r.stdout + r.stderr
 	})
+}
+
+// TestRevokedLogin ends az's session behind its back: it is told to sign in again, and that helps.
+func TestRevokedLogin(t *testing.T) {
+	d := up(t)
+	d.loginAdmin()
+	d.run("az", "rest", "--method", "post", "--url", "https://graph.microsoft.com/v1.0/me/revokeSignInSessions")
+	d.refuses([]string{"az", "group", "list"}, "az login")
+	d.loginAdmin()
+	d.run("az", "group", "list")
+	d.run("az", "account", "get-access-token", "--resource", aksServer)
+}
+
+// TestServicePrincipal makes a service principal with az and signs in with its secret, with az and with kubelogin.
+func TestServicePrincipal(t *testing.T) {
+	d := up(t)
+	d.loginAdmin()
+	var sp struct{ AppID, Password, Tenant string }
+	if err := json.Unmarshal([]byte(d.run("az", "ad", "sp", "create-for-rbac", "--name", "ci")), &sp); err != nil {
+		t.Fatal(err)
+	}
+	token := d.run("kubelogin", "get-token", "--login", "spn", "--server-id", aksServer, "--client-id", sp.AppID, "--client-secret", sp.Password,
+		"--tenant-id", sp.Tenant)
+	if !strings.Contains(token, `"kind":"ExecCredential"`) {
+		t.Errorf("kubelogin: %s", token)
+	}
+	// kubelogin answers from its cache from here on, so the endpoint is asked itself.
+	ask := func(secret string) string {
+		return d.grant(url.Values{"grant_type": {"client_credentials"}, "client_id": {sp.AppID}, "client_secret": {secret}, "scope": {aksServer + "/.default"}}).Text
+	}
+	if text := ask("wrong"); !strings.HasPrefix(text, "AADSTS7000215") {
+		t.Errorf("a wrong secret: %s", text)
+	}
+	d.run("az", "login", "--service-principal", "-u", sp.AppID, "-p", sp.Password, "--tenant", sp.Tenant, "--allow-no-subscriptions", "-o", "none")
+	d.refuses([]string{"az", "ad", "user", "list"}, "Insufficient privileges")
+	d.loginAdmin()
+	d.run("az", "ad", "app", "delete", "--id", sp.AppID)
+	if text := ask(sp.Password); !strings.HasPrefix(text, "AADSTS700016") {
+		t.Errorf("a deleted application: %s", text)
+	}
 }
 
 // TestRefusesToStart demands one clear message for each way in which a start cannot work.

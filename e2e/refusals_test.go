@@ -233,6 +233,5 @@ func (s *story) withdrawnKey(t *testing.T) {
 	s.run("gatehouse", "keys", "--data-dir", s.dir, "--withdraw", header["kid"].(string))
 	s.becomes(token, http.StatusUnauthorized, "a token of a withdrawn key is refused")
 	s.becomes(s.aksToken("alice", alicePassword), http.StatusOK, "a token of the new key is good")
-	s.refuses([]string{"az", "group", "list"}, "az login") // az's own token was signed with it, too
-	s.loginAdmin()
+	s.run("az", "group", "list") // az's own token was signed with it, too: a claims challenge makes it get another one
 }

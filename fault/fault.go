@@ -54,6 +54,13 @@ func New(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
+// Throttle makes a Throttled error that says when to come back, in seconds.
+func Throttle(after int, format string, args ...any) *Error {
+	e := New(Throttled, format, args...)
+	e.RetryAfter = after
+	return e
+}
+
 // WithCode adds the protocol's own code to an error made here.
 func (e *Error) WithCode(code string) *Error {
 	e.Code = code

@@ -30,7 +30,7 @@ type Follower struct {
 	waitMu  sync.Mutex
 }
 
-// Start loads everything and returns the first view is ready. parts maps each noun's name to its empty state.
+// Start loads everything and returns when the first view is ready. parts maps each noun's name to its empty state.
 func (f *Follower) Start(ctx context.Context, parts map[string]State) error {
 	f.empty = maps.Clone(parts)
 	f.changed = make(chan struct{})

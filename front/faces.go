@@ -34,7 +34,7 @@ type Faces struct {
 var pathFaces = map[string]Face{
 	"v1.0": Graph, "beta": Graph,
 	"subscriptions": ARM, "tenants": ARM, "providers": ARM, "metadata": ARM,
-	"": Portal, "assets": Portal, "portal": Portal,
+	"assets": Portal, "portal": Portal,
 }
 
 // hostFaces are the first segments of paths that do not belong to the face of their host: OpenID Connect's userinfo endpoint

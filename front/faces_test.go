@@ -57,7 +57,7 @@ func TestDispatchByPath(t *testing.T) {
 		"/providers/x":      "arm",
 		"/metadata/x":       "arm",
 		"//metadata/x":      "arm",
-		"/":                 "portal",
+		"/":                 "sts",
 		"/portal":           "portal",
 		"/portal/clusters":  "portal",
 		"/assets/a.css":     "portal",
@@ -92,7 +92,7 @@ func TestDispatchByHost(t *testing.T) {
 		"login.gatehouse.internal":      "sts",
 		"graph.gatehouse.internal":      "graph",
 		"management.gatehouse.internal": "arm",
-		"gatehouse.internal":            "portal",
+		"gatehouse.internal":            "sts",
 	} {
 		if code, got := ask(f.Handler(public), through, host, "/"); code != 200 || got != want {
 			t.Errorf("%s: %d from %q, want %s", host, code, got, want)

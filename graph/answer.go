@@ -66,7 +66,10 @@ func (c *call) show(o object, q *query, typed bool) members {
 		list := []members{}
 		if relation := o.kind.relations[e.name]; relation != nil {
 			for _, id := range relation(c, o.id) {
-				if other, ok := find(c.dir, c.tenant, id); ok && len(list) < expanded {
+				if len(list) == expanded {
+					break
+				}
+				if other, ok := find(c.dir, c.tenant, id); ok {
 					list = append(list, c.project(other, e.fields, true))
 				}
 			}

@@ -105,6 +105,9 @@ func (s *Server) deviceCode(version int) web.Handler {
 
 // newFlow checks a request for a code as far as it can be before the user is known.
 func (s *Server) newFlow(w http.ResponseWriter, r *http.Request, version int) (*deviceFlow, error) {
+	if err := crossOrigin.Check(r); err != nil {
+		return nil, fail(90013, "the request was sent by a page of another site")
+	}
 	from := web.ClientIP(r)
 	if !s.starts.take(from) {
 		return nil, fail(90055, from)

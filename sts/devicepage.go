@@ -243,7 +243,7 @@ func (s *Server) showPasswordError(v *visit, user *directory.User, err error) er
 
 // changePassword changes a user's password, counting wrong present ones.
 func (s *Server) changePassword(ctx context.Context, v *visit, dir *directory.State, tenant *directory.Tenant, user *directory.User, current, next string) error {
-	done, err := s.guess(dir, tenant, user, user.UPN, v.from)
+	done, err := s.guess(ctx, dir, tenant, user, user.UPN, v.from)
 	if err != nil {
 		return err
 	}

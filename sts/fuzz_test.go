@@ -78,8 +78,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(strings.Replace(good, ".", "..", 1))
 	state := In(w.srv.Feed.View())
 	f.Fuzz(func(t *testing.T, token string) {
-		Unverified([]byte(token))
-		if _, err := verify(state, []byte(token)); err == nil && token != good && token != a.text("id_token") {
+		if _, err := verify(state, []byte(token), func(string) bool { return true }); err == nil && token != good && token != a.text("id_token") {
 			t.Errorf("%q verifies", token)
 		}
 	})

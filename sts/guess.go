@@ -12,11 +12,14 @@ import (
 
 const (
 	guessLimit    = 10             // wrong guesses until a lock
-	guessInFlight = 64             // guesses that may be unanswered at once
+	guessInFlight = 16             // guesses that may be unanswered at once
 	guessForget   = 24 * time.Hour // after this long without a wrong guess all is forgotten
 	guessKept     = 16 << 10       // keys that are remembered at least
 	lockFirst     = time.Minute    // doubles with each wrong guess after a lock
 	lockDoublings = 5
+
+	adminPause = time.Second      // between tries for a locked administrator at the machine itself
+	adminWait  = 10 * time.Second // for one's turn
 )
 
 // guesses counts wrong guesses for each (subject, address) and locks for a while those that had too many. It is
@@ -79,10 +82,14 @@ func (g *guesses) begin(subject string, from netip.Addr) (done func(right bool),
 	}, true
 }
 
-// network64 joins the addresses that one subscriber has: an IPv6 network of 64 bits.
+// network64 joins the addresses that one subscriber has: an IPv6 network of 64 bits, and all that lead to this machine itself.
 func network64(a netip.Addr) netip.Addr {
-	if !a.Is6() || a.Is4In6() {
-		return a.Unmap()
+	a = a.Unmap()
+	if a.IsLoopback() {
+		return netip.IPv6Loopback()
+	}
+	if a.Is4() {
+		return a
 	}
 	p, err := a.WithZone("").Prefix(64)
 	if err != nil {

@@ -145,7 +145,7 @@ func (k *Keys) Withdraw(ctx context.Context, id string) error {
 	err := k.Feed.Update(ctx, func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
 		old := In(v).Key(id)
 		if old == nil {
-			return feed.Change{}, fault.New(fault.NotFound, "there is no signing key %q; the published ones are at discovery/v2.0/keys", id)
+			return feed.Change{}, fault.New(fault.NotFound, "there is no signing key %q; run: gatehouse keys", id)
 		}
 		changed := *old
 		changed.Withdrawn = true

@@ -165,6 +165,15 @@ func (s *Server) show(w http.ResponseWriter, status int, name string, v pageView
 	return nil
 }
 
+// home is what a person finds who opens the public URL.
+func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
+	return s.show(w, http.StatusOK, "message", pageView{
+		Title: "Gatehouse", Heading: "Gatehouse is running", Good: true,
+		Text:   "It signs people and programs in for Kubernetes. If a terminal or device showed you a code, enter it at " + s.Authorities.Public + "/devicelogin.",
+		Detail: `To use az, kubelogin and kubectl with it on this machine: eval "$(gatehouse env)"`,
+	})
+}
+
 // errorPage explains an error by its number: where error_uri of an answer leads.
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request) error {
 	asked := r.URL.Query().Get("code")

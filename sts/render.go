@@ -81,8 +81,10 @@ func asRefusal(err error, r *http.Request) *refusal {
 		return fail(900561, r.Method)
 	case f.Kind == fault.Internal:
 		return fail(50000)
-	case f.Kind == fault.Unavailable, f.Kind == fault.Throttled:
+	case f.Kind == fault.Unavailable:
 		return fail(90033)
+	case f.Kind == fault.Throttled:
+		return fail(90055, web.ClientIP(r))
 	}
 	return fail(9002313, strings.TrimSuffix(f.Message, "."))
 }

@@ -29,9 +29,10 @@ type Server struct {
 	once      sync.Once
 	vault     *vault
 	tokens    *Verifier
-	passwords *guesses // of passwords, for each (account, address)
-	codes     *meter   // of wrong user codes
-	starts    *meter   // of device codes asked for
+	passwords *guesses      // of passwords, for each (account, address)
+	codes     *meter        // of wrong user codes
+	starts    *meter        // of device codes asked for
+	patience  chan struct{} // held by the one try for a locked administrator
 }
 
 func (s *Server) init() {
@@ -40,6 +41,7 @@ func (s *Server) init() {
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
 		s.passwords = newGuesses(s.now)
+		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
 }
@@ -66,6 +68,7 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("POST /{tenant}/oauth2/devicecode", s.deviceCode(1))
 	m.Handle("POST /{tenant}/oauth2/v2.0/devicecode", s.deviceCode(2))
 
+	m.Handle("GET /{$}", s.page(s.home))
 	m.Handle("GET /devicelogin", s.page(s.deviceStart))
 	m.Handle("POST /devicelogin", s.page(s.deviceStep))
 	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))

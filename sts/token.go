@@ -75,6 +75,9 @@ func (s *Server) token(version int) web.Handler {
 // issue is the pipeline that every grant goes through.
 func (s *Server) issue(w http.ResponseWriter, r *http.Request, x *exchange) (answer any, err error) {
 	ctx := r.Context()
+	if err := crossOrigin.Check(r); err != nil { // a page elsewhere could lock its visitor out with wrong guesses
+		return nil, fail(90013, "the request was sent by a page of another site")
+	}
 	if s.Feed.Stale() {
 		return nil, fail(90033) // this replica may have missed that somebody was disabled
 	}
@@ -163,7 +166,7 @@ func (s *Server) settle(ctx context.Context, x *exchange) error {
 func (s *Server) record(r *http.Request, x *exchange, err error) {
 	e := audit.Event{
 		Time: x.now.UTC(), Request: traceID(r), Address: x.address.String(), Action: "sign-in", Outcome: audit.Allowed,
-		Details: map[string]string{"method": x.form["grant_type"], "correlation": correlationID(r)},
+		Details: map[string]string{"method": methodOf(x.form), "correlation": correlationID(r)},
 	}
 	switch {
 	case x.subject.tenant != nil:
@@ -195,6 +198,14 @@ func nameUser(e *audit.Event, name string) {
 	if strings.Contains(name, "@") {
 		e.Details["user"] = clip(name, 120)
 	}
+}
+
+// methodOf is the grant type of a request, if it is one of ours: anything else is whatever a stranger wrote there.
+func methodOf(f form) string {
+	if name := f["grant_type"]; grants[name] != nil {
+		return name
+	}
+	return "unknown"
 }
 
 // conclude fills in how an attempt ended, logs and audits it.

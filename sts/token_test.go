@@ -155,7 +155,8 @@ func TestClaims(t *testing.T) {
 func TestSubjectIsPairwise(t *testing.T) {
 	bob := directory.MustParseID("00000000-0000-0000-0000-00000000000b")
 	alice := directory.MustParseID("00000000-0000-0000-0000-00000000000a")
-	if pairwise(alice, directory.ARM) == pairwise(alice, directory.Graph) || pairwise(alice, directory.ARM) == pairwise(bob, directory.ARM) || pairwise(alice, directory.ARM) != pairwise(alice, directory.ARM) {
+	first, again := pairwise(alice, directory.ARM), pairwise(alice, directory.ARM)
+	if first == pairwise(alice, directory.Graph) || first == pairwise(bob, directory.ARM) || first != again {
 		t.Error("the subject is not one for each user and application")
 	}
 }

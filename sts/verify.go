@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,23 +24,18 @@ const MaxToken = 16 << 10
 // Claims are the claims of an access token that decisions use. Groups and roles in a token are for other
 // readers: here they come from the directory.
 type Claims struct {
-	Issuer   string       `json:"iss"`
-	Audience string       `json:"aud"`
-	Tenant   directory.ID `json:"tid"`
-	Object   directory.ID `json:"oid"`
-	Subject  string       `json:"sub"`
-	AppID    string       `json:"appid"` // the client, version 1 tokens
-	AZP      string       `json:"azp"`   // the client, version 2 tokens
-	Scopes   string       `json:"scp"`
-	IDType   string       `json:"idtyp"`
-	Version  string       `json:"ver"`
-	Session  directory.ID `json:"sid"`
-	IssuedAt int64        `json:"iat"`
-	NotBefor int64        `json:"nbf"`
-	Expires  int64        `json:"exp"`
-	AMR      []string     `json:"amr"`
-	Name     string       `json:"name"`
-	UPN      string       `json:"upn"`
+	Issuer    string       `json:"iss"`
+	Audience  string       `json:"aud"`
+	Tenant    directory.ID `json:"tid"`
+	Object    directory.ID `json:"oid"`
+	AppID     string       `json:"appid"` // the client, version 1 tokens
+	AZP       string       `json:"azp"`   // the client, version 2 tokens
+	Scopes    string       `json:"scp"`
+	IDType    string       `json:"idtyp"`
+	Session   directory.ID `json:"sid"`
+	IssuedAt  int64        `json:"iat"`
+	NotBefore int64        `json:"nbf"`
+	Expires   int64        `json:"exp"`
 }
 
 // Client is the id of the client that the token was given to.
@@ -84,16 +80,24 @@ func errToken(format string, args ...any) error {
 	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken")
 }
 
+// ErrForeign is in the chain of what Signed returns for anything that does not name a tenant of this server as its issuer: a
+// cluster's own service account token, say. Nothing was computed for it, and nothing of it may be logged.
+var ErrForeign = errors.New("the issuer is foreign")
+
+// ErrRevoked is in the chain of the refusal of a token that was good once: a new one may be.
+var ErrRevoked = errors.New("revoked")
+
+func errRevoked(format string, args ...any) error {
+	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken").Wrap(ErrRevoked)
+}
+
 // Signed checks that this server signed the token with a key in force, or did so before: one signature check for
 // each token, then its hash is enough. It says nothing about time, account or session: use Check on every use.
 func (v *Verifier) Signed(view *feed.View, token []byte, hash Hash) (*Token, error) {
 	if t, ok := v.seen.Get(hash); ok {
 		return t, nil
 	}
-	if len(token) > MaxToken {
-		return nil, errToken("the token has %d bytes; at most %d are read", len(token), MaxToken)
-	}
-	t, err := verify(In(view), token)
+	t, err := verify(In(view), token, func(issuer string) bool { return !v.Authority.Tenant(issuer).IsZero() })
 	if err != nil {
 		return nil, err
 	}
@@ -101,42 +105,35 @@ func (v *Verifier) Signed(view *feed.View, token []byte, hash Hash) (*Token, err
 	return t, nil
 }
 
-// Unverified reads the issuer of a token without any check, so that foreign tokens (a cluster's own service
-// account tokens) can be told apart before any cryptography. It is "" for anything that is not a JWT.
-func Unverified(token []byte) (issuer string) {
-	_, rest, ok := bytes.Cut(token, []byte{'.'})
-	payload, sig, ok2 := bytes.Cut(rest, []byte{'.'})
-	if !ok || !ok2 || bytes.IndexByte(sig, '.') >= 0 || len(token) > MaxToken {
-		return ""
-	}
-	var c struct {
-		Issuer string `json:"iss"`
-	}
-	raw, err := base64.RawURLEncoding.AppendDecode(nil, payload)
-	if err != nil || json.Unmarshal(raw, &c) != nil {
-		return ""
-	}
-	return c.Issuer
-}
-
 // verify checks a compact JWS (RFC 7515 section 5.2). Only RS256 with a key of ours named by kid is known: there is no
 // other algorithm to be confused with, and no key is ever taken from the token.
-func verify(state *State, token []byte) (*Token, error) {
+func verify(state *State, token []byte, ours func(issuer string) bool) (*Token, error) {
 	headerB64, rest, ok := bytes.Cut(token, []byte{'.'})
 	payloadB64, sigB64, ok2 := bytes.Cut(rest, []byte{'.'})
-	if !ok || !ok2 || bytes.IndexByte(sigB64, '.') >= 0 {
-		return nil, errToken("this is not a signed JWT: it does not have three parts")
+	if !ok || !ok2 || bytes.IndexByte(sigB64, '.') >= 0 || len(token) > MaxToken {
+		return nil, errForeign("this is not a signed JWT of three parts and at most %d bytes", MaxToken)
 	}
 	if bytes.ContainsAny(token, "\r\n") { // which Go's decoder would pass over (RFC 7515 section 2 does not)
-		return nil, errToken("this is not a signed JWT: it holds line breaks")
+		return nil, errForeign("this is not a signed JWT: it holds line breaks")
 	}
 	b64 := base64.RawURLEncoding.Strict()
+	t := new(Token)
+	raw, err := b64.AppendDecode(nil, payloadB64)
+	if err == nil {
+		err = json.Unmarshal(raw, &t.Claims)
+	}
+	if !ours(t.Issuer) { // whatever else there is: a type that is wrong does not keep the issuer from being read
+		return nil, errForeign("the token is not of an issuer of this server")
+	}
+	if err != nil {
+		return nil, errToken("the token's claims are not what this server signs: %s", err)
+	}
 	var header struct {
 		Alg  string          `json:"alg"`
 		Kid  string          `json:"kid"`
 		Crit json.RawMessage `json:"crit"`
 	}
-	raw, err := b64.AppendDecode(nil, headerB64)
+	raw, err = b64.AppendDecode(raw[:0], headerB64)
 	if err != nil || json.Unmarshal(raw, &header) != nil {
 		return nil, errToken("the token's header is not base64url JSON")
 	}
@@ -155,14 +152,12 @@ func verify(state *State, token []byte) (*Token, error) {
 	if err := rsa.VerifyPKCS1v15(key.public, crypto.SHA256, sum[:], sig); err != nil {
 		return nil, errToken("the token's signature is wrong for key %s", key.ID)
 	}
-	t := &Token{KeyID: key.ID}
-	if raw, err = b64.AppendDecode(nil, payloadB64); err != nil {
-		return nil, errToken("the token's claims are not base64url")
-	}
-	if err := json.Unmarshal(raw, &t.Claims); err != nil {
-		return nil, errToken("the token's claims are not what this server signs: %s", err)
-	}
+	t.KeyID = key.ID
 	return t, nil
+}
+
+func errForeign(format string, args ...any) error {
+	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken").Wrap(ErrForeign)
 }
 
 // Check is what must hold at each use of a verified access token: key, issuer, times, kind, account and session. It
@@ -171,7 +166,7 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 	state, dir := In(view), directory.In(view)
 	key := state.Key(t.KeyID)
 	if key == nil || !key.InForce(now) {
-		return errToken("signing key %s has been withdrawn or has retired", t.KeyID)
+		return errRevoked("signing key %s has been withdrawn or has retired", t.KeyID)
 	}
 	unix := now.Unix()
 	switch {
@@ -179,8 +174,8 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 		return errToken("issuer %q is not one of tenant %s", t.Issuer, t.Tenant)
 	case unix >= t.Expires:
 		return fault.New(fault.Unauthenticated, "the token expired at %s; sign in again", time.Unix(t.Expires, 0).UTC().Format(time.RFC3339)).WithCode("ExpiredAuthenticationToken")
-	case unix < t.NotBefor:
-		return errToken("the token is not valid before %s", time.Unix(t.NotBefor, 0).UTC().Format(time.RFC3339))
+	case unix < t.NotBefore:
+		return errToken("the token is not valid before %s", time.Unix(t.NotBefore, 0).UTC().Format(time.RFC3339))
 	case t.Client() == "":
 		return errToken("this is an ID token; an access token is needed")
 	}
@@ -191,8 +186,6 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 			return errToken("service principal %s is not in tenant %s", t.Object, t.Tenant)
 		case !p.Enabled:
 			return errToken("service principal %s is disabled", p.ID)
-		case t.IssuedAt*int64(time.Second) < p.SessionsValidFrom:
-			return errToken("the tokens of service principal %s have been revoked", p.ID)
 		}
 		return nil
 	}
@@ -227,11 +220,11 @@ func (s *State) CheckSession(u *directory.User, id directory.ID, now time.Time) 
 	session := s.Session(id)
 	switch {
 	case session == nil || session.User != u.ID:
-		return errToken("session %s of %s has been ended or revoked", id, u.UPN)
+		return errRevoked("session %s of %s has been ended or revoked", id, u.UPN)
 	case !now.Before(session.Expires):
-		return errToken("session %s of %s has expired", id, u.UPN)
+		return errRevoked("session %s of %s has expired", id, u.UPN)
 	case session.Began < u.SessionsValidFrom:
-		return errToken("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
+		return errRevoked("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/aks"
@@ -80,7 +81,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 func parseAccessReview(body []byte) (*accessReview, error) {
 	q := new(accessReview)
 	if err := json.Unmarshal(body, q); err != nil {
-		return nil, fault.New(fault.Invalid, "the request body is not a review in JSON: %s", err)
+		return nil, fault.New(fault.Invalid, "the request body is not a SubjectAccessReview in JSON").Wrap(err)
 	}
 	err := wantVersion([]byte(q.APIVersion), authorization, []byte(q.Kind), "SubjectAccessReview", "subjectAccessReviewVersion: v1 in its authorization configuration")
 	return q, err
@@ -89,6 +90,12 @@ func parseAccessReview(body []byte) (*accessReview, error) {
 // judge withdraws what the API server still believes of a principal: it keeps what it was told of a token for a while, and
 // its roles only ever grant. who is the principal of a verdict that denies.
 func judge(view *feed.View, c *aks.Cluster, q *accessReview, now time.Time) (v verdict, who directory.ID) {
+	if strings.HasPrefix(q.Spec.User, aks.LocalUserPrefix) {
+		if c.NoLocalAccounts {
+			return denied("local accounts of this cluster are disabled"), who
+		}
+		return noOpinion(""), who
+	}
 	if c.AAD == nil {
 		return noOpinion("the cluster has no Microsoft Entra integration"), who
 	}

@@ -168,10 +168,10 @@ func TestAccessOfManyGroups(t *testing.T) {
 func TestMalformedAccessReviews(t *testing.T) {
 	h := newHouse(t)
 	for body, says := range map[string]string{
-		"":      "not a review",
-		"[]":    "not a review",
-		`{"a":`: "not a review",
-		`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"extra":{"oid":"x"}}}`: "not a review",
+		"":      "not a SubjectAccessReview",
+		"[]":    "not a SubjectAccessReview",
+		`{"a":`: "not a SubjectAccessReview",
+		`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"extra":{"oid":"x"}}}`: "not a SubjectAccessReview",
 		`{"apiVersion":"authorization.k8s.io/v1beta1","kind":"SubjectAccessReview","spec":{}}`:               "subjectAccessReviewVersion: v1",
 		`{"apiVersion":"authorization.k8s.io/v1","kind":"TokenReview","spec":{}}`:                            "only SubjectAccessReview",
 	} {

@@ -23,6 +23,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/store/storetest"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
@@ -35,6 +36,7 @@ type house struct {
 	testing.TB
 	ctx    context.Context
 	clock  *clock
+	db     *store.DB
 	feed   *feed.Follower
 	dir    *directory.Directory
 	keys   *sts.Keys
@@ -52,7 +54,7 @@ type house struct {
 	boundRevision int64
 }
 
-// clock is set by hand.
+// clock is set by hand, or goes by itself while it is zero.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -61,6 +63,9 @@ type clock struct {
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.now.IsZero() {
+		return time.Now()
+	}
 	return c.now
 }
 
@@ -90,14 +95,15 @@ func (b *buffer) String() string {
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	h := &house{
-		TB: t, ctx: context.Background(), log: new(buffer), bound: map[directory.ID]bool{},
-		clock: &clock{now: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)},
-	}
-	h.feed = &feed.Follower{Log: storetest.Open(t, storetest.SQLite(t)), Now: h.clock.Now, Logger: slog.New(slog.DiscardHandler)}
-	h.must(h.feed.Start(h.ctx, map[string]feed.State{
-		directory.Part: new(directory.State), sts.Part: new(sts.State), aks.Part: new(aks.State),
-	}))
+	return build(t, &clock{now: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)})
+}
+
+func build(t testing.TB, c *clock) *house {
+	t.Helper()
+	h := &house{TB: t, ctx: context.Background(), log: new(buffer), bound: map[directory.ID]bool{}, clock: c}
+	h.db = storetest.Open(t, storetest.SQLite(t))
+	h.feed = &feed.Follower{Log: h.db, Now: h.clock.Now, Logger: slog.New(slog.DiscardHandler)}
+	h.must(h.feed.Start(h.ctx, parts()))
 	h.dir = &directory.Directory{Feed: h.feed, Hasher: &directory.Hasher{Cost: directory.Cost{Time: 1, Memory: 8, Threads: 1}}, Now: h.clock.Now}
 	h.keys = &sts.Keys{Feed: h.feed, Now: h.clock.Now}
 	h.must(h.keys.Ensure(h.ctx))
@@ -119,6 +125,10 @@ func newHouse(t testing.TB) *house {
 	}
 	h.web = h.server.Handler()
 	return h
+}
+
+func parts() map[string]feed.State {
+	return map[string]feed.State{directory.Part: new(directory.State), sts.Part: new(sts.State), aks.Part: new(aks.State)}
 }
 
 func (h *house) must(err error) {
@@ -290,11 +300,16 @@ func (h *house) askAs(name, token string) tokenReview {
 // post sends a request that carries a client certificate of this name.
 func (h *house) post(to http.Handler, name, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("POST", path, strings.NewReader(body))
-	cert := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
-	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
+	r.TLS = certified(name)
 	w := httptest.NewRecorder()
 	to.ServeHTTP(w, r)
 	return w
+}
+
+// certified is a connection whose client showed a certificate of this name.
+func certified(name string) *tls.ConnectionState {
+	cert := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
+	return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
 }
 
 // wantRefused fails unless a token is refused with a reason that the log has, and the answer has not.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,6 +87,17 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 		sign()
 	}
 	let, in := 0, 0
+	compare := func(step int) {
+		for _, token := range tokens[max(0, len(tokens)-6):] {
+			got, want := decision(h.server, token), decision(fresh(), token)
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("step %d: remembered %+v; fresh %+v\n%s", step, got, want, h.log)
+			}
+			if in++; got.Status.Authenticated {
+				let++
+			}
+		}
+	}
 	for step := range steps {
 		u, g := users[any(len(users))], groups[any(len(groups))]
 		switch what := any(13); what {
@@ -109,11 +121,13 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 				changed.SessionsValidFrom = h.clock.Now().UnixNano()
 			}
 			h.put(directory.KindUser, u.ID.String(), &changed)
-		case 4: // the clock, also backwards
+		case 4: // the clock, also back
 			h.advance(time.Duration(random.Int64N(int64(time.Minute))) - 20*time.Second)
 		case 5: // the clock, to the moment when something changes, and to the last before
-			if at := moments[any(len(moments))].Add(-time.Duration(any(2))); at.Sub(h.clock.Now()).Abs() < 5*time.Minute {
-				h.advance(at.Sub(h.clock.Now()))
+			if at := moments[any(len(moments))]; at.Sub(h.clock.Now()).Abs() < 5*time.Minute {
+				h.advance(at.Sub(h.clock.Now()) - 1)
+				compare(step)
+				h.advance(1)
 			}
 		case 6:
 			sign()
@@ -154,18 +168,46 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 				return c, nil
 			}))
 		}
-		for range 3 {
-			token := tokens[max(0, len(tokens)-1-any(8))]
-			got, want := decision(h.server, token), decision(fresh(), token)
-			if !reflect.DeepEqual(got, want) {
-				t.Fatalf("step %d: remembered %+v; fresh %+v\n%s", step, got, want, h.log)
-			}
-			if in++; got.Status.Authenticated {
-				let++
-			}
-		}
+		compare(step)
 	}
 	if let < in/10 || let > in*9/10 {
 		t.Errorf("%d of %d were authenticated; such a walk shows little", let, in)
 	}
+}
+
+// TestChangesAreSeenAtOnce holds that an answer to a question asked after a change knows of it, however many others are
+// asked, and remembered, at the same time.
+func TestChangesAreSeenAtOnce(t *testing.T) {
+	h := newHouse(t)
+	alice := h.newUser("alice")
+	token := h.tokenOf(alice)
+	authenticated := func() bool {
+		w := h.post(h.web, h.cluster.GUID.String(), "/webhook/authenticate", question(token))
+		return strings.Contains(w.Body.String(), `"authenticated":true`)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					authenticated()
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		enabled := i%2 == 1
+		h.must(h.dir.UpdateUser(h.ctx, directory.System, alice.ID, func(u *directory.User) { u.Enabled = enabled }))
+		for range 20 {
+			if got := authenticated(); got != enabled {
+				t.Errorf("change %d: enabled %v, authenticated %v", i, enabled, got)
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
 }

@@ -47,6 +47,7 @@ type Server struct {
 
 	// What strangers can cause must not crowd out what is known of the directory's own principals.
 	ofPrincipals, ofStrangers refusals
+	ofRequests                refusals // those that were no reviews at all
 }
 
 // Handler serves the webhooks on a listener that has TLSConfig.
@@ -140,8 +141,10 @@ func (s *Server) renderStatus(w http.ResponseWriter, r *http.Request, err error)
 	case reason == "":
 		reason = "InternalError"
 	}
-	request := web.NewGUID()
-	s.log().Warn("a webhook request could not be answered", "request", request, "path", r.URL.Path, "status", status, "err", err)
+	request, isNew, passed := s.ofRequests.admit(refusal{action: r.URL.Path, reason: f.Message}, s.now())
+	if isNew {
+		s.log().Warn("a webhook request could not be answered", "request", request, "path", r.URL.Path, "status", status, "err", err, "passedOver", passed)
+	}
 	w.Header().Set("x-ms-request-id", request)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

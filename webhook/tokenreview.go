@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -88,11 +89,10 @@ func (s *Server) review(view *feed.View, c *aks.Cluster, token []byte) []byte {
 	if known {
 		next.token = before.token
 	} else {
-		if s.Tokens.Authority.Tenant(sts.Unverified(token)).IsZero() {
-			return notOurs
-		}
 		var err error
-		if next.token, err = s.Tokens.Signed(view, token, key.token); err != nil {
+		if next.token, err = s.Tokens.Signed(view, token, key.token); errors.Is(err, sts.ErrForeign) {
+			return notOurs
+		} else if err != nil {
 			return s.refuse(c, nil, audit.Denied, fault.From(err).Message, now)
 		}
 	}

@@ -46,14 +46,20 @@ type status struct {
 }
 
 type clusterStatus struct {
-	ID, State, Endpoint string
-	Running             bool
+	Group    string `json:"resourceGroup"`
+	Name     string `json:"name"`
+	State    string `json:"provisioningState"`
+	Endpoint string `json:"endpoint"`
+	Running  bool   `json:"running"` // the API server answers
 }
 
 type keyStatus struct {
-	ID                          string
-	SignsFrom, Retires          time.Time
-	Signing, InForce, Withdrawn bool
+	ID        string    `json:"kid"`
+	SignsFrom time.Time `json:"signsFrom"`
+	Retires   time.Time `json:"retires,omitzero"`
+	Signing   bool      `json:"signing"`
+	InForce   bool      `json:"inForce"`
+	Withdrawn bool      `json:"withdrawn"`
 }
 
 // listenControl opens the socket, replacing one that a killed server left behind: the lock is ours.
@@ -192,11 +198,11 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fmt.Fprintf(w, "state\t%s\nversion\t%s\nurl\t%s\nproxy\t%s\ntenant\t%s (%s)\nsubscription\t%s\nadministrator\t%s\nrevision\t%d\n",
 		state, s.Version, s.URL, s.Proxy, s.Tenant, s.Domain, s.Subscription, s.Admin, s.Revision)
 	for _, c := range s.Clusters {
-		running := "stopped"
+		running := "starting"
 		if c.Running {
 			running = "running at " + c.Endpoint
 		}
-		fmt.Fprintf(w, "cluster\t%s: %s, %s\n", c.ID, c.State, running)
+		fmt.Fprintf(w, "cluster\t%s/%s: %s, %s\n", c.Group, c.Name, c.State, running)
 	}
 	return w.Flush()
 }

@@ -5,12 +5,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/front"
 )
 
 // foreign are the variables that would lead a client elsewhere, or make it sign in with the credentials of a real
@@ -25,12 +28,19 @@ var foreign = []string{
 	"ARM_OIDC_REQUEST_TOKEN", "ARM_OIDC_REQUEST_URL", "ARM_USE_MSI", "ARM_MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET",
 }
 
+const envSynopsis = `env [--data-dir DIR] [--shell sh|fish|powershell]
+
+Waits until the server is ready. To use it:
+  sh          eval "$(gatehouse env)"
+  fish        gatehouse env --shell fish | source
+  powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression`
+
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var dir, shell string
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
 	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
-	if err := parse(fs, args, stdout, "env [--data-dir DIR] [--shell sh|fish|powershell]"); err != nil {
+	if err := parse(fs, args, stdout, envSynopsis); err != nil {
 		return err
 	}
 	print, ok := shells[shell]
@@ -49,24 +59,33 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	for _, name := range foreign {
 		print.unset(&out, name)
 	}
-	for _, v := range environment(dir, f, os.Getenv) {
+	vars, dropped := environment(dir, f, os.Getenv)
+	if len(dropped) > 0 {
+		fmt.Fprintf(stderr, "left %s out of NO_PROXY: with it, sign-ins would go to the real cloud\n", strings.Join(dropped, ", "))
+	}
+	for _, v := range vars {
 		print.set(&out, v[0], v[1])
 	}
 	_, err = io.WriteString(stdout, out.String())
 	return err
 }
 
-// environment is what clients need, as name and value.
-func environment(dir string, f facts, getenv func(string) string) [][2]string {
+// environment is what clients need, as name and value. dropped are the entries of the user's NO_PROXY that would lead clients
+// past the proxy for a name that it answers for.
+func environment(dir string, f facts, getenv func(string) string) (vars [][2]string, dropped []string) {
 	bundle := filepath.Join(dir, "ca-bundle.crt")
 	noProxy := []string{"localhost", "127.0.0.1", "::1"}
 	for _, old := range strings.Split(getenv("NO_PROXY")+","+getenv("no_proxy"), ",") {
-		if old = strings.TrimSpace(old); old != "" && !slices.Contains(noProxy, old) {
+		switch old = strings.TrimSpace(old); {
+		case old == "" || slices.Contains(noProxy, old) || slices.Contains(dropped, old):
+		case bypasses(old, f.Domain):
+			dropped = append(dropped, old)
+		default:
 			noProxy = append(noProxy, old)
 		}
 	}
 	none := strings.Join(noProxy, ",")
-	return [][2]string{
+	vars = [][2]string{
 		{"HTTPS_PROXY", f.Proxy}, {"https_proxy", f.Proxy}, {"NO_PROXY", none}, {"no_proxy", none},
 		{"REQUESTS_CA_BUNDLE", bundle}, {"SSL_CERT_FILE", bundle}, {"NODE_EXTRA_CA_CERTS", bundle},
 		{"AZURE_CONFIG_DIR", filepath.Join(dir, "azure")}, {"KUBECACHEDIR", filepath.Join(dir, "kube-cache")},
@@ -74,6 +93,26 @@ func environment(dir string, f facts, getenv func(string) string) [][2]string {
 		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", f.Tenant}, {"GATEHOUSE_SUBSCRIPTION_ID", f.Subscription},
 		{"GATEHOUSE_DOMAIN", f.Domain}, {"GATEHOUSE_ADMIN", f.Admin}, {"GATEHOUSE_DATA_DIR", dir},
 	}
+	return vars, dropped
+}
+
+// bypasses reports whether an entry of NO_PROXY covers a host name that the proxy answers for: it is "*", the name, or a domain
+// that the name is in, with or without a dot, a star or a port.
+func bypasses(entry, domain string) bool {
+	entry = strings.ToLower(entry)
+	if host, _, err := net.SplitHostPort(entry); err == nil {
+		entry = host
+	}
+	entry = strings.TrimLeft(entry, "*.")
+	if entry == "" {
+		return true
+	}
+	for host := range front.HostsOf(domain) {
+		if host == entry || strings.HasSuffix(host, "."+entry) {
+			return true
+		}
+	}
+	return false
 }
 
 // shells print assignments for eval, with values that no shell takes for anything else.

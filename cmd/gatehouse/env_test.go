@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,14 +13,18 @@ var testFacts = facts{
 }
 
 func TestEnvironment(t *testing.T) {
-	old := map[string]string{"NO_PROXY": "corp.example, 127.0.0.1"}
+	old := map[string]string{"NO_PROXY": "corp.example, 127.0.0.1,.microsoftonline.com,*", "no_proxy": "graph.microsoft.com:443,azure.com,10.0.0.0/8"}
 	got := map[string]string{}
-	for _, v := range environment("/d", testFacts, func(name string) string { return old[name] }) {
+	vars, dropped := environment("/d", testFacts, func(name string) string { return old[name] })
+	for _, v := range vars {
 		got[v[0]] = v[1]
+	}
+	if want := []string{".microsoftonline.com", "*", "graph.microsoft.com:443", "azure.com"}; !slices.Equal(dropped, want) {
+		t.Errorf("dropped %q, want %q", dropped, want)
 	}
 	for name, want := range map[string]string{
 		"HTTPS_PROXY": "http://127.0.0.1:8442", "https_proxy": "http://127.0.0.1:8442",
-		"NO_PROXY": "localhost,127.0.0.1,::1,corp.example", "no_proxy": "localhost,127.0.0.1,::1,corp.example",
+		"NO_PROXY": "localhost,127.0.0.1,::1,corp.example,10.0.0.0/8", "no_proxy": "localhost,127.0.0.1,::1,corp.example,10.0.0.0/8",
 		"REQUESTS_CA_BUNDLE": "/d/ca-bundle.crt", "SSL_CERT_FILE": "/d/ca-bundle.crt", "NODE_EXTRA_CA_CERTS": "/d/ca-bundle.crt",
 		"AZURE_CONFIG_DIR": "/d/azure", "KUBECACHEDIR": "/d/kube-cache", "AZD_CONFIG_DIR": "/d/azd", "KUBECONFIG": "/d/kubeconfig",
 		"GATEHOUSE_URL": "https://localhost:8443", "GATEHOUSE_TENANT_ID": "t", "GATEHOUSE_SUBSCRIPTION_ID": "s",

@@ -30,10 +30,9 @@ type settings struct {
 	Subscription directory.ID `json:"subscription"`
 }
 
-const (
-	kindSettings feed.Kind = "server/settings"
-	settingsKey            = "server"
-)
+const kindSettings feed.Kind = "server/settings"
+
+const settingsKey = "server"
 
 // firstStart makes the tenant, its administrator and its subscription, if there are none, and fills in the facts.
 func (s *server) firstStart(ctx context.Context, dir *directory.Directory, listener net.Addr) (settings, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +47,7 @@ type server struct {
 	log    *slog.Logger
 
 	dir      *dataDir
+	audit    *audit.Log
 	db       *store.DB
 	feed     *feed.Follower
 	keys     *sts.Keys
@@ -80,16 +83,20 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("data directory", func(context.Context) error { return s.dir.Close() })
+	if s.config.KubeBinary != "" {
+		if _, err := os.Stat(s.config.KubeBinary); err != nil {
+			return fmt.Errorf("--kube-binary: %w", err)
+		}
+	}
 	// Listening comes before anything is made: a port in use shall not leave a half-made data directory.
 	ln, err := s.listen()
 	if err != nil {
 		return err
 	}
-	auditLog, err := audit.Open(s.dir.file("audit.log"))
-	if err != nil {
+	if s.audit, err = audit.Open(s.dir.file("audit.log")); err != nil {
 		return err
 	}
-	s.onStop("audit log", func(context.Context) error { return auditLog.Close() })
+	s.onStop("audit log", func(context.Context) error { return s.audit.Close() })
 	if err := s.openStore(ctx); err != nil {
 		return err
 	}
@@ -102,13 +109,13 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cas, err := openAuthorities(s.dir.file("pki"), set.Domain)
-	if err != nil {
-		return err
-	}
 	public, err := url.Parse(set.PublicURL)
 	if err != nil {
 		return fmt.Errorf("the public URL in the database: %w", err)
+	}
+	cas, err := openCAs(s.dir.file("pki"), public, set.Domain)
+	if err != nil {
+		return err
 	}
 	s.facts.URL, s.facts.Proxy = set.PublicURL, "http://"+ln.proxy.Addr().String()
 	if err := s.dir.writeBundles(cas.serving, cas.interception); err != nil {
@@ -134,25 +141,25 @@ func (s *server) start(ctx context.Context) (err error) {
 		Log: s.log,
 	}
 
-	reviews := &webhook.Server{Feed: s.feed, Tokens: tokens, Audit: auditLog, Log: s.log, BoundGroups: s.clusters.BoundGroups}
+	reviews := &webhook.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, BoundGroups: s.clusters.BoundGroups}
 	s.serve("webhooks", ln.webhook, &front.Server{
 		Handler: reviews.Handler(), Log: s.log,
-		TLS: webhook.TLSConfig(cas.webhooks.Pool(), cas.webhooks.GetCertificate(servingRequest("gatehouse webhooks", ln.webhook.Addr()))),
+		TLS: webhook.TLSConfig(cas.webhooks.Pool(), cas.webhooks.GetCertificate(webhookRequest(ln.webhook.Addr()))),
 	})
 
 	if err := s.clusters.Start(ctx); err != nil {
 		return err
 	}
 	s.onStop("clusters", s.clusters.Stop)
-	clusters := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Audit: auditLog, Log: s.log}
+	clusters := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Audit: s.audit, Log: s.log}
 	if err := clusters.Start(ctx); err != nil {
 		return err
 	}
 	s.onStop("provisioning", clusters.Stop)
 
-	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: auditLog, Log: s.log}
-	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: auditLog, Log: s.log}
-	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: auditLog, Log: s.log, Providers: []arm.Provider{clusters}}
+	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
+	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
+	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
 
 	faces := front.Faces{
 		STS: identity.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(),
@@ -161,7 +168,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	handler := web.Requests(faces.Handler(public, ln.front.Addr().String()), s.log)
 	s.serve("front", ln.front, &front.Server{
 		Handler: handler, Log: s.log,
-		TLS: &tls.Config{GetCertificate: cas.serving.GetCertificate(servingRequest(public.Hostname(), ln.front.Addr()))},
+		TLS: &tls.Config{GetCertificate: cas.serving.GetCertificate(servingRequest(public.Hostname()))},
 	})
 	s.serve("proxy", ln.proxy, &front.Proxy{
 		Handler: handler, Certificates: cas.interception, Domain: s.facts.Domain, Upstream: front.FromEnvironment(), Log: s.log,
@@ -320,6 +327,9 @@ func (s *server) whyNotReady() error {
 	if s.ready == nil && s.feed.Stale() {
 		return fault.New(fault.Unavailable, "the database has been silent for too long; directory tokens are refused until it answers")
 	}
+	if s.ready == nil && s.audit.Err() != nil {
+		return fault.New(fault.Unavailable, "the audit log cannot be written; the server's log says why")
+	}
 	return s.ready
 }
 
@@ -331,16 +341,30 @@ func (s *server) status() status {
 		out.Ready = true
 	}
 	for _, c := range aks.In(s.feed.View()).All() {
-		out.Clusters = append(out.Clusters, clusterStatus{ID: c.ID(), State: c.Provisioning, Endpoint: c.Endpoint, Running: s.clusters.Ready(c.GUID)})
+		out.Clusters = append(out.Clusters, clusterStatus{
+			Group: c.Group, Name: c.Name, State: c.Provisioning, Endpoint: c.Endpoint, Running: s.clusters.Ready(c.GUID),
+		})
 	}
+	slices.SortFunc(out.Clusters, func(a, b clusterStatus) int {
+		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Name, b.Name))
+	})
 	return out
 }
 
-// authorities are the server's CAs, each for one use.
-type authorities struct{ serving, webhooks, interception *pki.Authority }
+// caSet is the server's CAs, each for one use.
+type caSet struct{ serving, webhooks, interception *pki.Authority }
 
-func openAuthorities(dir, domain string) (a authorities, err error) {
-	if a.serving, err = pki.Open(dir, "serving", "Gatehouse serving CA", nil); err != nil {
+// openCAs loads or makes them. People put the serving CA among those that they trust, so it can vouch for nothing but
+// the public URL's host and this machine.
+func openCAs(dir string, public *url.URL, domain string) (a caSet, err error) {
+	own := &pki.Constraints{DNSDomains: []string{"localhost"}, IPRanges: front.InterceptionConstraints(domain).IPRanges}
+	switch ip := net.ParseIP(public.Hostname()); {
+	case ip == nil && public.Hostname() != "localhost":
+		own.DNSDomains = append(own.DNSDomains, public.Hostname())
+	case ip != nil && !ip.IsLoopback():
+		own.IPRanges = append(own.IPRanges, &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))})
+	}
+	if a.serving, err = pki.Open(dir, "serving", "Gatehouse serving CA", own); err != nil {
 		return a, err
 	}
 	if a.webhooks, err = pki.Open(dir, "webhooks", "Gatehouse webhook CA", nil); err != nil {
@@ -352,19 +376,26 @@ func openAuthorities(dir, domain string) (a authorities, err error) {
 
 const servingLife = 90 * 24 * time.Hour
 
-// servingRequest asks for a certificate for a name, loopback and the address that the listener has.
-func servingRequest(name string, addr net.Addr) pki.Request {
+// servingRequest asks for a certificate for a name and for this machine. Clients elsewhere use the public URL.
+func servingRequest(name string) pki.Request {
 	r := pki.Request{
 		CommonName: name, Server: true, Lifetime: servingLife,
 		DNSNames: []string{"localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
-	if ip := net.ParseIP(name); ip != nil {
+	if ip := net.ParseIP(name); ip != nil && !ip.IsLoopback() {
 		r.IPs = append(r.IPs, ip)
-	} else if name != "localhost" && !strings.Contains(name, " ") {
+	} else if ip == nil && name != "localhost" {
 		r.DNSNames = append(r.DNSNames, name)
 	}
-	if at, ok := addr.(*net.TCPAddr); ok && !at.IP.IsUnspecified() && !at.IP.IsLoopback() {
-		r.IPs = append(r.IPs, at.IP)
+	return r
+}
+
+// webhookRequest asks for the certificate of the webhook listener, which API servers reach by its address.
+func webhookRequest(at net.Addr) pki.Request {
+	r := servingRequest("localhost")
+	r.CommonName = "gatehouse webhooks"
+	if tcp, ok := at.(*net.TCPAddr); ok && !tcp.IP.IsUnspecified() && !tcp.IP.IsLoopback() {
+		r.IPs = append(r.IPs, tcp.IP)
 	}
 	return r
 }

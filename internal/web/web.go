@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -123,13 +124,14 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 			w.Header().Set("x-ms-client-request-id", c)
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+		http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime)) // a writer without deadlines is a test's
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				log.Error("handler panicked", "request", id, "method", r.Method, "path", r.URL.Path, "panic", p)
+				log.Error("handler panicked", "request", id, "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				if !rec.wrote {
 					http.Error(w, "internal error; request id "+id, http.StatusInternalServerError)
 				}
@@ -143,6 +145,9 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 
 // MaxBody is the largest request body that any face accepts, in bytes.
 const MaxBody = 4 << 20
+
+// bodyTime is how long a request may take to arrive, so that idle senders cannot hold the connections that others need.
+const bodyTime = 30 * time.Second
 
 type recorder struct {
 	http.ResponseWriter
@@ -170,7 +175,7 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-// NewGUID makes a random GUID for request, trace and operation ids.
+// NewGUID makes a random GUID for request ids.
 func NewGUID() string {
 	var b [16]byte
 	rand.Read(b[:])
@@ -197,12 +202,9 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, err = w.Write(append(body, '\n'))
-	return ignoreHangup(err)
+	w.Write(append(body, '\n')) // a client that has gone away needs no answer
+	return nil
 }
-
-// A client that has gone away is not an error worth rendering.
-func ignoreHangup(error) error { return nil }
 
 // ReadJSON reads the body into v. An empty body leaves v as it is.
 func ReadJSON(r *http.Request, v any) error {
