@@ -34,6 +34,7 @@ func TestMainPath(t *testing.T) {
 		{"people and groups", s.people},
 		{"create the cluster", s.create},
 		{"device code in a browser", s.deviceCode},
+		{"interactive in a browser", s.interactive},
 		{"convert to azurecli", s.azurecli},
 		{"an outsider is forbidden", s.outsider},
 		{"tokens that must be refused", s.badTokens},

@@ -37,6 +37,10 @@ var pathFaces = map[string]Face{
 	"assets": Portal, "portal": Portal,
 }
 
+// hostFaces are the first segments of paths that do not belong to the face of their host: OpenID Connect's userinfo endpoint
+// is at Graph's name, but is the identity provider's.
+var hostFaces = map[string]Face{"oidc": Graph}
+
 // Handler dispatches to the faces.
 //
 // Except for the probes /livez, /readyz and /healthz, a request must name a host that is ours: the public
@@ -69,7 +73,7 @@ func (f Faces) Handler(publicURL *url.URL, also ...string) http.Handler {
 			http.Error(w, fmt.Sprintf("gatehouse does not answer for the host %q; use %s, or restart it with the public URL that you want", r.Host, publicURL), http.StatusMisdirectedRequest)
 			return
 		}
-		if face == ByPath {
+		if face == ByPath || hostFaces[firstSegment(r.URL.Path)] == face {
 			face = faceOfPath(r.URL.Path)
 		}
 		h := handlers[face]
@@ -84,11 +88,15 @@ func (f Faces) Handler(publicURL *url.URL, also ...string) http.Handler {
 // faceOfPath ignores the case, as the cloud does, and further slashes at the beginning: az asks for
 // //metadata/endpoints when its endpoint ends in a slash.
 func faceOfPath(path string) Face {
-	first, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
-	if face, ok := pathFaces[strings.ToLower(first)]; ok {
+	if face, ok := pathFaces[firstSegment(path)]; ok {
 		return face
 	}
 	return STS
+}
+
+func firstSegment(path string) string {
+	first, _, _ := strings.Cut(strings.TrimLeft(path, "/"), "/")
+	return strings.ToLower(first)
 }
 
 // probe answers the health probes, whatever host they name: a kubelet asks by the pod's address.

@@ -113,6 +113,21 @@ func TestDispatchByHost(t *testing.T) {
 	}
 }
 
+// TestUserInfoUnderGraph: the one path at Graph's name that is the identity provider's.
+func TestUserInfoUnderGraph(t *testing.T) {
+	through := context.WithValue(t.Context(), tookOverKey{}, "any")
+	h := testFaces().Handler(mustURL(t, "https://localhost:8443"))
+	for at, want := range map[string]string{
+		"graph.microsoft.com/oidc/userinfo": "sts", "graph.microsoft.com//OIDC/userinfo": "sts", "graph.microsoft.com/v1.0/oidc": "graph",
+		"graph.microsoft.com/subscriptions": "graph", "management.azure.com/oidc/userinfo": "arm",
+	} {
+		host, path, _ := strings.Cut(at, "/")
+		if code, got := ask(h, through, host, "/"+path); code != 200 || got != want {
+			t.Errorf("%s: %d from %q, want %s", at, code, got, want)
+		}
+	}
+}
+
 func TestFacesSeeTheCloudHostsPlainName(t *testing.T) {
 	h := testFaces().Handler(mustURL(t, "https://localhost:8443"))
 	r := httptest.NewRequest("GET", "https://LOGIN.microsoftonline.COM:443/x", nil)

@@ -2,9 +2,13 @@ package sts
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,45 +22,11 @@ import (
 // TestDevicePageInChromium walks through the device page in a real browser, which enforces the content security policy, the
 // cookie's prefix and the form's origin. With GATEHOUSE_SCREENSHOTS=DIR it keeps a picture of every page in light and dark, wide and narrow.
 func TestDevicePageInChromium(t *testing.T) {
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is missing; install the Debian package to run this test")
-	}
 	w := newWorld(t)
 	carol := w.user("carol@"+domain, alicePassword)
 	w.setUser(carol.ID, func(u *directory.User) { u.MustChange = true })
 
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("no-proxy-server", true),
-	)
-	alloc, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	defer cancel()
-	ctx, cancel := chromedp.NewContext(alloc)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-
-	shoot := func(name string) {
-		dir := os.Getenv("GATEHOUSE_SCREENSHOTS")
-		if dir == "" {
-			return
-		}
-		for _, scheme := range []string{"light", "dark"} {
-			for size, width := range map[string]int64{"wide": 1180, "narrow": 390} {
-				shot := screenshot(t, ctx, scheme, width)
-				must(t, os.WriteFile(filepath.Join(dir, name+"-"+scheme+"-"+size+".png"), shot, 0o644))
-			}
-		}
-	}
-	do := func(actions ...chromedp.Action[chromedp.Void]) {
-		t.Helper()
-		if err := chromedp.Do(ctx, actions...); err != nil {
-			t.Fatalf("%v\n%s", err, w.log)
-		}
-	}
+	do, shoot := w.chromium(t)
 	submit := chromedp.Click(`#idSIButton9`)
 	started := w.startDevice(t, aksScope)
 
@@ -88,6 +58,98 @@ func TestDevicePageInChromium(t *testing.T) {
 
 	do(chromedp.Navigate(w.http.URL+"/error?code=50126"), chromedp.WaitVisible(`[data-page=message]`))
 	shoot("9-error")
+}
+
+// TestSignInPagesInChromium walks through the sign-in pages in a real browser: above all, its policy must let the answers through to
+// the application, by each response mode and for forms and links alike.
+func TestSignInPagesInChromium(t *testing.T) {
+	w := newWorld(t)
+	bob := w.user("bob@"+domain, alicePassword)
+	w.setUser(bob.ID, func(u *directory.User) { u.DisplayName = "Bob Brown" })
+	carol := w.user("carol@"+domain, alicePassword)
+	w.setUser(carol.ID, func(u *directory.User) { u.MustChange = true })
+	do, shoot := w.chromium(t)
+	client := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		how := r.Method + "-" + map[bool]string{true: "code", false: r.FormValue("error")}[r.FormValue("code") != ""]
+		fmt.Fprintf(rw, `<p id="%s">%s</p><script>if (location.hash.includes("code=")) document.body.id = "fragment"</script>`, how, how)
+	}))
+	t.Cleanup(client.Close)
+	at := func(pairs ...string) chromedp.Action[chromedp.Void] {
+		here := strings.Replace(client.URL, "127.0.0.1", "localhost", 1)
+		return chromedp.Navigate(w.http.URL + w.authorizeURL(append([]string{"redirect_uri", here}, pairs...)...))
+	}
+	submit := chromedp.Click(`#idSIButton9`)
+	signIn := func(name string) []chromedp.Action[chromedp.Void] {
+		return []chromedp.Action[chromedp.Void]{chromedp.WaitVisible(`[data-page=signin]`), chromedp.SendKeys(`input[name=loginfmt]`, name), chromedp.SendKeys(`input[name=passwd]`, alicePassword)}
+	}
+	do(at())
+	do(signIn(aliceName)...)
+	do(chromedp.Click(`#KmsiCheckboxField`))
+	shoot("a-signin")
+	do(submit, chromedp.WaitVisible(`#GET-code`))
+	do(at("prompt", "login", "response_mode", "form_post"))
+	do(signIn(bob.UPN)...)
+	do(submit, chromedp.WaitVisible(`#POST-code`))
+	do(at("prompt", "select_account", "response_mode", "fragment"), chromedp.WaitVisible(`[data-page=pick]`))
+	shoot("b-pick")
+	do(chromedp.Click(`button[data-test-id="`+aliceName+`"]`), chromedp.WaitVisible(`body#fragment`))
+	do(at("prompt", "consent", "login_hint", aliceName), chromedp.WaitVisible(`[data-page=consent]`))
+	shoot("c-consent")
+	do(chromedp.Click(`#idBtn_Back`), chromedp.WaitVisible(`#GET-access_denied`))
+	do(at("prompt", "none", "response_mode", "form_post"), chromedp.WaitVisible(`#POST-interaction_required`))
+	do(at("prompt", "login"))
+	do(signIn(carol.UPN)...)
+	do(submit, chromedp.WaitVisible(`[data-page=password]`), chromedp.SendKeys(`input[name=currentPassword]`, alicePassword), chromedp.SendKeys(`input[name=newPassword]`, "Fresh-Paint-11"),
+		chromedp.SendKeys(`input[name=confirmNewPassword]`, "Fresh-Paint-11"), submit, chromedp.WaitVisible(`#GET-code`))
+	do(at("redirect_uri", "https://evil.test"), chromedp.WaitVisible(`[data-page=message]`))
+	shoot("d-redirect-refused")
+	do(chromedp.Navigate(w.http.URL+"/common/oauth2/v2.0/logout"), chromedp.WaitVisible(`[data-page=signout]`))
+	shoot("e-signout")
+	do(submit, chromedp.WaitVisible(`[data-page=done]`))
+	shoot("f-signed-out")
+	do(at(), chromedp.WaitVisible(`[data-page=signin]`))
+}
+
+// chromium starts a browser and returns how to act in it, and to keep pictures of its page.
+func (w *world) chromium(t *testing.T) (do func(...chromedp.Action[chromedp.Void]), shoot func(string)) {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is missing; install the Debian package to run this test")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("no-proxy-server", true),
+	)
+	alloc, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+
+	shoot = func(name string) {
+		dir := os.Getenv("GATEHOUSE_SCREENSHOTS")
+		if dir == "" {
+			return
+		}
+		for _, scheme := range []string{"light", "dark"} {
+			for size, width := range map[string]int64{"wide": 1180, "narrow": 390} {
+				shot := screenshot(t, ctx, scheme, width)
+				must(t, os.WriteFile(filepath.Join(dir, name+"-"+scheme+"-"+size+".png"), shot, 0o644))
+			}
+		}
+	}
+	do = func(actions ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		if err := chromedp.Do(ctx, actions...); err != nil {
+			t.Fatalf("%v\n%s", err, w.log)
+		}
+	}
+	return do, shoot
 }
 
 // screenshot is the page as a person with this preference and window sees it.

@@ -16,10 +16,19 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
-const (
-	pagePurpose = "device page"
-	pageLife    = 15 * time.Minute
-	pageCookie  = "__Host-gatehouse-device" // the prefix makes browsers insist on Secure, Path=/ and no Domain
+const pageLife = 15 * time.Minute
+
+// surface is one of the two places where people sign in. Each seals its state for itself and has a cookie of its own, so that
+// a form of one is worth nothing at the other.
+type surface struct {
+	path    string // where forms go
+	purpose string // of sealed states
+	cookie  string // that binds forms to a browser; the prefix makes browsers insist on Secure, Path=/ and no Domain
+}
+
+var (
+	devicePage = &surface{"/devicelogin", "device page", "__Host-gatehouse-device"}
+	signInPage = &surface{"/signin", "sign-in page", "__Host-gatehouse-signin"}
 )
 
 // errStale: a form's state is not this browser's, or too old.
@@ -29,11 +38,17 @@ var errStale = errors.New("the page's state is not, or no longer, good")
 // the browser's cookie, so that a form of one browser is worth nothing in another.
 type pageState struct {
 	Step   string       `json:"s"`
-	Cookie []byte       `json:"c"` // SHA-256 of the cookie
-	Until  int64        `json:"u"` // Unix seconds
-	Flow   string       `json:"f,omitempty"`
+	Cookie []byte       `json:"c"`           // SHA-256 of the cookie
+	Until  int64        `json:"u"`           // Unix seconds
+	Flow   string       `json:"f,omitempty"` // of the device page
 	User   directory.ID `json:"o,omitzero"`
 	Proved int64        `json:"p,omitempty"` // when the password was checked, Unix nanoseconds
+
+	// Of the sign-in page.
+	Request *authRequest `json:"r,omitempty"`
+	Next    string       `json:"n,omitempty"` // where a sign-out leads
+	Account directory.ID `json:"a,omitzero"`  // the browser session that goes on
+	Keep    bool         `json:"k,omitempty"` // the person wants to stay signed in
 }
 
 func (s *Server) showCode(v *visit, status int, code, problem string) error {
@@ -43,8 +58,11 @@ func (s *Server) showCode(v *visit, status int, code, problem string) error {
 
 func (s *Server) showSignIn(v *visit, status int, name, problem string) error {
 	v.state.Step = stepSignIn
-	view := pageView{Title: "Sign in", Name: clip(name, maxName), Error: problem, Step: 2, App: s.appName(v.flow)}
-	if t := directory.In(s.Feed.View()).Tenant(v.flow.Tenant); t != nil {
+	view := pageView{Title: "Sign in", Name: clip(name, maxName), Error: problem, App: s.appName(v.client()), Device: v.on == devicePage, Keep: v.state.Keep}
+	if view.Device {
+		view.Step = 2
+	}
+	if t := v.tenant(directory.In(s.Feed.View())); t != nil {
 		view.Tenant = t.DisplayName
 	}
 	return s.showForm(v, status, "signin", view)
@@ -52,7 +70,11 @@ func (s *Server) showSignIn(v *visit, status int, name, problem string) error {
 
 func (s *Server) showPassword(v *visit, status int, u *directory.User, problem string) error {
 	v.state.Step = stepPassword
-	return s.showForm(v, status, "password", pageView{Title: "Update your password", Account: u.UPN, Error: problem, Step: 2})
+	view := pageView{Title: "Update your password", Account: u.UPN, Error: problem}
+	if v.on == devicePage {
+		view.Step = 2
+	}
+	return s.showForm(v, status, "password", view)
 }
 
 func (s *Server) showConfirm(v *visit, u *directory.User) error {
@@ -69,7 +91,7 @@ func (s *Server) showConfirm(v *visit, u *directory.User) error {
 	}
 	from, _ := netip.ParseAddr(v.flow.Address)
 	return s.showForm(v, http.StatusOK, "confirm", pageView{
-		Title: "Confirm sign-in", Step: 3, App: s.appName(v.flow), AppID: v.flow.Client.String(), Account: u.UPN, Tenant: tenant.DisplayName,
+		Title: "Confirm sign-in", Step: 3, App: s.appName(v.flow.Client), AppID: v.flow.Client.String(), Account: u.UPN, Tenant: tenant.DisplayName,
 		Resource: t.resource.DisplayName, Address: v.flow.Address, Asked: ago(v.now.Sub(v.flow.Asked)),
 		SameMachine: from.IsLoopback() && v.from.IsLoopback(), SameAddress: from == v.from,
 	})
@@ -78,7 +100,7 @@ func (s *Server) showConfirm(v *visit, u *directory.User) error {
 // showForm shows a step with its state, which it binds to the browser's cookie.
 func (s *Server) showForm(v *visit, status int, name string, view pageView) error {
 	if v.state.Cookie == nil {
-		v.state.Cookie = cookieHash(v.r)
+		v.state.Cookie = cookieHash(v.r, v.on.cookie)
 	}
 	if v.state.Cookie == nil {
 		if err := s.setCookie(v); err != nil {
@@ -90,16 +112,27 @@ func (s *Server) showForm(v *visit, status int, name string, view pageView) erro
 	if err != nil {
 		return err
 	}
-	if view.State, err = s.vault.seal(v.r.Context(), pagePurpose, text); err != nil {
+	if view.State, err = s.vault.seal(v.r.Context(), v.on.purpose, text); err != nil {
 		return err
 	}
+	if len(view.State) > maxSealed {
+		return fail(90013, "the request's parameters are too long together; shorten state")
+	}
+	switch {
+	case v.state.Request != nil:
+		allowForm(v.w, v.state.Request.Redirect)
+	case v.state.Next != "":
+		allowForm(v.w, v.state.Next)
+	}
+	view.Action = v.on.path
 	return s.show(v.w, status, name, view)
 }
 
-// openState reads the state that a form carried; errStale when it is not this browser's, or too old.
+// openState reads the state that a form carried; errStale when it is not this browser's, or too old. Then of a genuine state
+// the request is left, which anybody may begin again.
 func (s *Server) openState(ctx context.Context, v *visit) (pageState, error) {
 	var state pageState
-	text, err := s.vault.open(ctx, pagePurpose, v.form["state"])
+	text, err := s.vault.open(ctx, v.on.purpose, v.form["state"])
 	if errors.Is(err, errSealed) {
 		return state, errStale
 	}
@@ -109,9 +142,9 @@ func (s *Server) openState(ctx context.Context, v *visit) (pageState, error) {
 	if err := json.Unmarshal(text, &state); err != nil {
 		return pageState{}, fmt.Errorf("the page's state: %w", err)
 	}
-	cookie := cookieHash(v.r)
+	cookie := cookieHash(v.r, v.on.cookie)
 	if cookie == nil || subtle.ConstantTimeCompare(cookie, state.Cookie) != 1 || v.now.Unix() >= state.Until {
-		return pageState{}, errStale
+		return pageState{Request: state.Request}, errStale
 	}
 	return state, nil
 }
@@ -125,16 +158,23 @@ func (s *Server) setCookie(v *visit) error {
 	value := base64.RawURLEncoding.EncodeToString(raw)
 	sum := sha256.Sum256([]byte(value))
 	v.state.Cookie = sum[:]
-	http.SetCookie(v.w, &http.Cookie{Name: pageCookie, Value: value, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	http.SetCookie(v.w, hostCookie(v.on.cookie, value))
 	return nil
 }
 
 func (s *Server) clearCookie(v *visit) {
-	http.SetCookie(v.w, &http.Cookie{Name: pageCookie, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
+	c := hostCookie(v.on.cookie, "")
+	c.MaxAge = -1
+	http.SetCookie(v.w, c)
 }
 
-func cookieHash(r *http.Request) []byte {
-	c, err := r.Cookie(pageCookie)
+// hostCookie is a cookie that no script reads, no other host sets and no other site's form sends.
+func hostCookie(name, value string) *http.Cookie {
+	return &http.Cookie{Name: name, Value: value, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+}
+
+func cookieHash(r *http.Request, name string) []byte {
+	c, err := r.Cookie(name)
 	if err != nil || len(c.Value) != 43 {
 		return nil
 	}
@@ -142,12 +182,12 @@ func cookieHash(r *http.Request) []byte {
 	return sum[:]
 }
 
-// appName is how the flow's application is called.
-func (s *Server) appName(flow *deviceFlow) string {
-	if c, err := findClient(directory.In(s.Feed.View()), tenancy{word: organizations}, flow.Client.String()); err == nil {
+// appName is how an application is called.
+func (s *Server) appName(id directory.ID) string {
+	if c, err := findClient(directory.In(s.Feed.View()), tenancy{word: organizations}, id.String()); err == nil {
 		return c.app.DisplayName
 	}
-	return flow.Client.String()
+	return id.String()
 }
 
 // ago says in words how long ago something was.

@@ -23,20 +23,37 @@ const (
 	stepConfirm  = "confirm"
 )
 
-// visit is one request for the device page.
+// visit is one request for the device page or the sign-in page.
 type visit struct {
 	w     http.ResponseWriter
 	r     *http.Request
+	on    *surface
 	from  netip.Addr
 	now   time.Time
 	form  form
 	state pageState
-	flow  *deviceFlow
+	flow  *deviceFlow // of the device page; the sign-in page has its request in the state
+}
+
+// client is the application that the person signs in to.
+func (v *visit) client() directory.ID {
+	if v.on == devicePage {
+		return v.flow.Client
+	}
+	return v.state.Request.Client
+}
+
+// tenant is where the application wants accounts from; nil: anywhere.
+func (v *visit) tenant(dir *directory.State) *directory.Tenant {
+	if v.on == devicePage {
+		return dir.Tenant(v.flow.Tenant)
+	}
+	return v.state.Request.place(dir).tenant
 }
 
 // deviceStart shows the first form. A code in the address only fills the field in: everything is still asked.
 func (s *Server) deviceStart(w http.ResponseWriter, r *http.Request) error {
-	v := &visit{w: w, r: r, from: web.ClientIP(r), now: s.now()}
+	v := &visit{w: w, r: r, on: devicePage, from: web.ClientIP(r), now: s.now()}
 	return s.showCode(v, http.StatusOK, clip(r.URL.Query().Get("otc"), 32), "")
 }
 
@@ -48,7 +65,7 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	if s.Feed.Stale() {
 		return fail(90033)
 	}
-	v := &visit{w: w, r: r, from: web.ClientIP(r), now: s.now()}
+	v := &visit{w: w, r: r, on: devicePage, from: web.ClientIP(r), now: s.now()}
 	var err error
 	if v.form, err = readForm(w, r); err != nil {
 		return err
@@ -133,11 +150,11 @@ func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
 	return s.signedIn(ctx, v, user, v.now)
 }
 
-// signIn checks a user name and password for the flow's tenant, or for that of the name's domain.
+// signIn checks a user name and password for the tenant that is asked for, or for that of the name's domain.
 func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*directory.User, error) {
 	dir := directory.In(s.Feed.View())
-	tenant := dir.Tenant(v.flow.Tenant)
-	if v.flow.Tenant.IsZero() {
+	tenant := v.tenant(dir)
+	if tenant == nil {
 		_, domain, _ := strings.Cut(name, "@")
 		tenant = dir.TenantByDomain(domain)
 	}
@@ -149,16 +166,10 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 			err = fail(50034, "server's")
 		}
 	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil {
-		err = s.mayUse(dir, v.flow, tenant)
+		_, err = findClient(dir, tenancy{tenant: tenant}, v.client().String())
 	}
 	s.recordVisit(v, "sign-in", tenant, user, name, err)
 	return user, err
-}
-
-// mayUse demands that a flow's application may be used in a tenant.
-func (s *Server) mayUse(dir *directory.State, flow *deviceFlow, tenant *directory.Tenant) error {
-	_, err := findClient(dir, tenancy{tenant: tenant}, flow.Client.String())
-	return err
 }
 
 // showSignInError shows why nobody was signed in. It has the same words for an unknown user and a wrong password.
@@ -182,8 +193,11 @@ func (s *Server) signedIn(ctx context.Context, v *visit, user *directory.User, p
 	if err := s.setCookie(v); err != nil {
 		return err
 	}
-	if user.MustChange {
+	switch {
+	case user.MustChange:
 		return s.showPassword(v, http.StatusOK, user, "")
+	case v.on == signInPage:
+		return s.authenticated(ctx, v, user, proved)
 	}
 	return s.showConfirm(v, user)
 }
@@ -272,7 +286,7 @@ func (s *Server) stepConfirm(ctx context.Context, v *visit) error {
 	}
 	return s.show(v.w, http.StatusOK, "done", pageView{
 		Title: "Signed in", Heading: "You are signed in", Good: true,
-		Text: "You have signed in to " + s.appName(v.flow) + " on your device. You can close this window.",
+		Text: "You have signed in to " + s.appName(v.flow.Client) + " on your device. You can close this window.",
 	})
 }
 
@@ -303,8 +317,11 @@ func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
 
 func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, user *directory.User, name string, err error) {
 	e := audit.Event{
-		Time: v.now.UTC(), Request: traceID(v.r), Client: v.flow.Client.String(), Address: v.from.String(), Action: action, Outcome: audit.Allowed,
-		Details: map[string]string{"method": "device page", "codeAddress": v.flow.Address},
+		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Outcome: audit.Allowed,
+		Details: map[string]string{"method": v.on.purpose},
+	}
+	if v.flow != nil {
+		e.Details["codeAddress"] = v.flow.Address
 	}
 	nameUser(&e, name)
 	if tenant != nil {

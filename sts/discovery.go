@@ -99,10 +99,9 @@ func (s *Server) configuration(version int) web.Handler {
 		base := a.Login + "/" + place.segment()
 		oauth := base + "/oauth2/"
 		c := configuration{
-			JWKS:        base + "/discovery/keys",
-			UserInfo:    base + "/openid/userinfo",
-			AuthMethods: []string{"client_secret_post", "client_secret_basic"},
-			// What the authorize endpoint will offer stands here already: clients refuse a document without it.
+			JWKS:          base + "/discovery/keys",
+			UserInfo:      base + "/openid/userinfo",
+			AuthMethods:   []string{"client_secret_post", "client_secret_basic"},
 			ResponseModes: []string{"query", "fragment", "form_post"},
 			ResponseTypes: []string{"code"},
 			SubjectTypes:  []string{"pairwise"},
@@ -123,7 +122,10 @@ func (s *Server) configuration(version int) web.Handler {
 			c.JWKS = base + "/discovery/v2.0/keys"
 			c.UserInfo = a.Graph + "/oidc/userinfo"
 		}
-		c.TokenEndpoint, c.Authorization, c.DeviceAuthorization, c.EndSession = oauth+"token", oauth+"authorize", oauth+"devicecode", oauth+"logout"
+		c.TokenEndpoint, c.DeviceAuthorization = oauth+"token", oauth+"devicecode"
+		// A person's browser opens these two, and it does not come through the proxy.
+		page := s.Authorities.Public + strings.TrimPrefix(oauth, a.Login)
+		c.Authorization, c.EndSession = page+"authorize", page+"logout"
 		noStore(w)
 		return web.WriteJSON(w, http.StatusOK, c)
 	}

@@ -9,6 +9,10 @@
 //	POST /{tenant}/oauth2[/v2.0]/token                         RFC 6749; one file a grant
 //	POST /{tenant}/oauth2[/v2.0]/devicecode                    RFC 8628
 //	     /devicelogin, /{tenant}/oauth2/deviceauth             the page where a person enters the code
+//	GET  /{tenant}/oauth2[/v2.0]/authorize                     RFC 6749 section 3.1, RFC 7636; POST asks again with GET
+//	POST /signin, /signout                                     the forms of the sign-in pages
+//	GET  /{tenant}/oauth2[/v2.0]/logout                        OpenID Connect RP-Initiated Logout 1.0
+//	     /oidc/userinfo, /{tenant}/openid/userinfo             OpenID Connect Core 1.0 section 5.3
 //	GET  /error?code=NNN                                       what an error_uri explains
 //
 // Every request for a token takes the same way (Server.issue):
@@ -27,7 +31,17 @@
 //	code ▶ sign in [▶ new password] ▶ confirm ▶ approved ──poll──▶ redeemed
 //	                                    └─────▶ declined
 //
-// The page keeps no state on the server: each form carries it sealed, bound to the browser by a cookie.
+// A sign-in in a browser begins with a request that an application sends it with, and ends with a code there:
+//
+//	             ┌──────────── one account fits ───────────┐
+//	authorize ▶ pick ▶ sign in [▶ new password] ▶ session ▶ [consent] ▶ code ──token──▶ redeemed
+//	    │                                                       └─────▶ access_denied
+//	    └ prompt=none, and nobody or several fit ▶ login_required, interaction_required
+//
+// The session of a browser is a Session like others, in which no token is issued: each code begins one of its own. A cookie finds it.
+// Until client and redirect URI are known to be right, errors are pages; then they go to the application.
+//
+// The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie.
 //
 // A Verifier checks the tokens that this server signed.
 package sts

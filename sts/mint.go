@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/big"
@@ -74,12 +73,14 @@ type idClaims struct {
 	IssuedAt          int64    `json:"iat"`
 	NotBefore         int64    `json:"nbf"`
 	Expires           int64    `json:"exp"`
-	AMR               []string `json:"amr,omitempty"` // version 1
+	AMR               []string `json:"amr,omitempty"`       // version 1
+	AuthTime          int64    `json:"auth_time,omitempty"` // asked for by max_age
 	Email             string   `json:"email,omitempty"`
 	FamilyName        string   `json:"family_name,omitempty"`
 	GivenName         string   `json:"given_name,omitempty"`
 	Address           string   `json:"ipaddr,omitempty"`
 	Name              string   `json:"name,omitempty"`
+	Nonce             string   `json:"nonce,omitempty"`
 	Object            string   `json:"oid"`
 	PreferredUsername string   `json:"preferred_username,omitempty"`
 	Session           string   `json:"sid"`
@@ -171,16 +172,14 @@ func (s *Server) forUser(ctx context.Context, x *exchange, a *answerV2) (err err
 		}
 	}
 	if x.form["client_info"] == "1" {
-		info, err := json.Marshal(struct {
-			UID  directory.ID `json:"uid"`
-			UTID directory.ID `json:"utid"`
-		}{x.subject.user.ID, x.subject.user.Tenant})
-		if err != nil {
-			return err
-		}
-		a.ClientInfo = base64.RawURLEncoding.EncodeToString(info)
+		a.ClientInfo = clientInfo(x.subject.user)
 	}
 	return nil
+}
+
+// clientInfo is the account's identity for the client's cache.
+func clientInfo(u *directory.User) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(`{"uid":"` + u.ID.String() + `","utid":"` + u.Tenant.String() + `"}`))
 }
 
 // accessClaims fills in the claims of the version that the resource wants.
@@ -259,6 +258,7 @@ func (s *Server) idClaims(x *exchange) (*idClaims, error) {
 		Audience: id.String(), Issuer: x.authority.Issuer(tenant, x.version),
 		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(idLife).Unix(),
 		Object: u.ID.String(), Session: x.subject.session.ID.String(), Subject: pairwise(u.ID, id), Tenant: tenant, UTI: uti, Version: "1.0",
+		Nonce: x.subject.nonce, AuthTime: x.subject.authTime,
 	}
 	if x.version == 1 {
 		c.AMR, c.FamilyName, c.GivenName, c.Name, c.Address = x.subject.session.AMR, u.Surname, u.GivenName, u.DisplayName, address(x)

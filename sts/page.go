@@ -20,9 +20,9 @@ import (
 var pageFiles embed.FS
 
 // assets are the files that pages load. Their address holds a hash of the content, so they may be cached.
-var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml"}
+var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8"}
 
-var pages = parsePages("code", "signin", "password", "confirm", "done", "message")
+var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "formpost", "signout")
 
 // pageView is what the templates show. html/template escapes every value for its place.
 type pageView struct {
@@ -40,7 +40,21 @@ type pageView struct {
 
 	Heading, Text, Detail string // of a message
 	Good                  bool
+
+	Device   bool // on the device page
+	Keep     bool // stay signed in
+	Accounts []accountView
+	Scopes   []scopeView
+	Fields   []field // of a form that goes to the application
 }
+
+// accountView is a row of the account picker.
+type accountView struct{ ID, Name, UPN string }
+
+// scopeView is what an application wants to be allowed.
+type scopeView struct{ Text, Value string }
+
+type field struct{ Name, Value string }
 
 func parsePages(names ...string) map[string]*template.Template {
 	funcs := template.FuncMap{"asset": assetURL}
@@ -88,8 +102,14 @@ func (s *Server) page(h web.Handler) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method == http.MethodGet && s.Authorities.Of(r) != s.Authorities.Own() {
 			to := s.Authorities.Public + "/devicelogin"
-			if strings.EqualFold(r.URL.Path, "/error") {
+			switch {
+			case strings.EqualFold(r.URL.Path, "/error"):
 				to = s.Authorities.Public + "/error"
+			case strings.HasSuffix(strings.ToLower(r.URL.Path), "/authorize"), strings.HasSuffix(strings.ToLower(r.URL.Path), "/logout"):
+				pageHeaders(w)
+				w.Header().Set("Location", s.Authorities.Public+r.URL.EscapedPath()+"?"+r.URL.RawQuery)
+				w.WriteHeader(http.StatusFound)
+				return nil
 			}
 			q := url.Values{}
 			for _, name := range []string{"otc", "code"} {
@@ -134,7 +154,9 @@ func pageHeaders(w http.ResponseWriter) {
 
 func (s *Server) show(w http.ResponseWriter, status int, name string, v pageView) error {
 	var out bytes.Buffer
-	v.Page, v.Action = name, "/devicelogin"
+	if v.Page = name; v.Action == "" {
+		v.Action = devicePage.path
+	}
 	if err := pages[name].Execute(&out, v); err != nil {
 		return fmt.Errorf("page %s: %w", name, err)
 	}

@@ -17,6 +17,7 @@ type refreshToken struct {
 	User    directory.ID `json:"u"`
 	Client  directory.ID `json:"c"`
 	Family  bool         `json:"f,omitempty"` // any client of the family may use it
+	Public  bool         `json:"p,omitempty"` // the client was public when it got it
 	Issued  int64        `json:"i"`           // Unix seconds
 	Ask     ask          `json:"a"`           // what it was issued for, when a request does not say
 }
@@ -24,9 +25,6 @@ type refreshToken struct {
 // refresh is the refresh token grant (RFC 6749 section 6). The token works for every resource, and the old one stays valid
 // beside the new one, as in Entra.
 func (s *Server) refresh(ctx context.Context, x *exchange) error {
-	if err := x.client.requireCredential(); err != nil {
-		return err
-	}
 	sealed, err := x.form.need("refresh_token")
 	if err != nil {
 		return err
@@ -45,6 +43,11 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 	id := x.client.app.AppID
 	if t.Client != id && (!t.Family || !directory.InFamily(id)) {
 		return fail(70000, "refresh_token").sub("client_mismatch")
+	}
+	if x.subject.public = t.Public; !t.Public {
+		if err := x.client.requireCredential(); err != nil {
+			return err
+		}
 	}
 	issued := time.Unix(t.Issued, 0).UTC()
 	if x.now.Sub(issued) >= refreshLife {
@@ -84,7 +87,7 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 func (s *Server) sealRefresh(ctx context.Context, x *exchange) (string, error) {
 	text, err := json.Marshal(refreshToken{
 		Session: x.subject.session.ID, User: x.subject.user.ID, Client: x.client.app.AppID,
-		Family: directory.InFamily(x.client.app.AppID), Issued: x.now.Unix(), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
+		Family: directory.InFamily(x.client.app.AppID), Public: x.subject.public, Issued: x.now.Unix(), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
 	})
 	if err != nil {
 		return "", err

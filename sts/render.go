@@ -39,7 +39,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, err error) {
 	at := s.now().UTC().Format("2006-01-02 15:04:05Z")
 	body := oauthError{
 		Error:       entry.error,
-		Description: "AADSTS" + strconv.Itoa(f.number) + ": " + f.fault.Message + " Trace ID: " + trace + " Correlation ID: " + correlation + " Timestamp: " + at,
+		Description: s.describe(f, r),
 		Codes:       []int{f.number}, Timestamp: at, TraceID: trace, CorrelationID: correlation,
 		URI:      s.Authorities.Public + "/error?code=" + strconv.Itoa(f.number),
 		Suberror: f.suberror,
@@ -58,6 +58,12 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, err error) {
 	if err := web.WriteJSON(w, status, body); err != nil {
 		s.log().Error("an error could not be written", "request", trace, "err", err)
 	}
+}
+
+// describe is the text of an error, with what finds it in the log.
+func (s *Server) describe(f *refusal, r *http.Request) string {
+	return "AADSTS" + strconv.Itoa(f.number) + ": " + f.fault.Message + " Trace ID: " + traceID(r) + " Correlation ID: " + correlationID(r) +
+		" Timestamp: " + s.now().UTC().Format("2006-01-02 15:04:05Z")
 }
 
 // asRefusal gives every error a number of the catalogue.

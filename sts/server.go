@@ -28,6 +28,7 @@ type Server struct {
 
 	once      sync.Once
 	vault     *vault
+	tokens    *Verifier
 	passwords *guesses      // of passwords, for each (account, address)
 	codes     *meter        // of wrong user codes
 	starts    *meter        // of device codes asked for
@@ -37,6 +38,8 @@ type Server struct {
 func (s *Server) init() {
 	s.once.Do(func() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
+		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
+		s.tokens.Now = s.now
 		s.passwords = newGuesses(s.now)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
@@ -70,6 +73,17 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("POST /devicelogin", s.page(s.deviceStep))
 	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))
 	m.Handle("GET /devicelogin/{asset}", s.asset)
+	for version, at := range map[int]string{1: "/{tenant}/oauth2/", 2: "/{tenant}/oauth2/v2.0/"} {
+		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
+		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
+		m.Handle("GET "+at+"logout", s.page(s.logout))
+	}
+	for _, at := range []string{" /oidc/userinfo", " /{tenant}/openid/userinfo"} {
+		m.Handle("GET"+at, s.userInfo)
+		m.Handle("POST"+at, s.userInfo)
+	}
+	m.Handle("POST /signin", s.page(s.signInStep))
+	m.Handle("POST /signout", s.page(s.signOutStep))
 	m.Handle("GET /error", s.page(s.errorPage))
 }
 

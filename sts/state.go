@@ -37,6 +37,7 @@ type Session struct {
 	Began   int64        `json:"began"`  // Unix nanoseconds; against User.SessionsValidFrom
 	AMR     []string     `json:"amr"`    // how the user proved who they are (RFC 8176)
 	Expires time.Time    `json:"expires"`
+	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no token names it
 }
 
 // Session returns a session in force, or nil.

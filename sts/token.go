@@ -33,12 +33,15 @@ func (x *exchange) dir() *directory.State { return directory.In(x.view) }
 
 // subject is who a token shall speak for: a user with a session, or the client itself.
 type subject struct {
-	name    string                                              // what the request called the user, for the audit; may name nobody
-	tenant  *directory.Tenant                                   // nil until it is known
-	user    *directory.User                                     // nil: the client itself
-	session *Session                                            // of the user
-	ask     *ask                                                // what the grant is for; nil: what the request says
-	commit  func(*feed.View, feed.Secrets) (feed.Change, error) // what must be written before a token leaves; nil: nothing
+	name     string                                              // what the request called the user, for the audit; may name nobody
+	tenant   *directory.Tenant                                   // nil until it is known
+	user     *directory.User                                     // nil: the client itself
+	session  *Session                                            // of the user
+	public   bool                                                // signed in to a redirect URI of public clients: no credential is needed
+	nonce    string                                              // for the ID token
+	authTime int64                                               // for the ID token, Unix seconds
+	ask      *ask                                                // what the grant is for; nil: what the request says
+	commit   func(*feed.View, feed.Secrets) (feed.Change, error) // what must be written before a token leaves; nil: nothing
 }
 
 // A grant says who is asking. The endpoint does everything else. It may fill in the subject's name before it fails.
@@ -46,6 +49,7 @@ type grant func(s *Server, ctx context.Context, x *exchange) error
 
 // grants are the values of grant_type.
 var grants = map[string]grant{
+	"authorization_code": (*Server).redeemCode,
 	"password":           (*Server).password,
 	"refresh_token":      (*Server).refresh,
 	"client_credentials": (*Server).clientCredentials,

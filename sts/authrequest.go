@@ -1,0 +1,188 @@
+package sts
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+)
+
+// Ways in which the answer of the authorize endpoint reaches the application (OAuth 2.0 Multiple Response Type Encoding Practices
+// section 2.1, OAuth 2.0 Form Post Response Mode).
+const (
+	modeQuery    = "query"
+	modeFragment = "fragment"
+	modeFormPost = "form_post"
+)
+
+// Values of prompt (OpenID Connect Core 1.0 section 3.1.2.1).
+const (
+	promptNone    = "none"
+	promptLogin   = "login"
+	promptSelect  = "select_account"
+	promptConsent = "consent"
+)
+
+// authRequest is what an application sent a browser here for, checked.
+type authRequest struct {
+	Version   int          `json:"v"`
+	Tenant    string       `json:"t"` // a GUID, or a word
+	Client    directory.ID `json:"c"`
+	Redirect  string       `json:"r"`
+	Public    bool         `json:"p,omitempty"` // Redirect is one of the application's as a public client
+	Mode      string       `json:"m"`
+	State     string       `json:"s,omitempty"`
+	Nonce     string       `json:"n,omitempty"`
+	Challenge string       `json:"h,omitempty"`
+	Plain     bool         `json:"l,omitempty"` // the challenge is the verifier itself
+	Ask       ask          `json:"a"`           // Text is empty at version 1 endpoints when the client names the resource later
+	Prompt    []string     `json:"o,omitempty"`
+	Hint      string       `json:"i,omitempty"` // login_hint
+	Subject   directory.ID `json:"u,omitzero"`  // of id_token_hint
+	Domain    string       `json:"d,omitempty"` // domain_hint
+	MaxAge    *int64       `json:"x,omitempty"` // seconds
+	Info      bool         `json:"f,omitempty"` // client_info is wanted
+}
+
+// place is the request's tenancy.
+func (q *authRequest) place(dir *directory.State) tenancy {
+	place, err := tenancyOf(dir, q.Tenant)
+	if err != nil {
+		return tenancy{tenant: new(directory.Tenant)} // it is gone: nobody is of it
+	}
+	return place
+}
+
+func (q *authRequest) prompts(value string) bool { return slices.Contains(q.Prompt, value) }
+
+// readAuthRequest reads the parameters of the authorize endpoint. While the request is nil an error must be shown on a page: client or
+// redirect URI are not right, so nothing may be sent there (RFC 6749 section 4.1.2.1). With a request it goes to the application.
+func readAuthRequest(dir *directory.State, segment string, version int, f form) (*authRequest, error) {
+	place, err := tenancyOf(dir, segment)
+	if err != nil {
+		return nil, err
+	}
+	c, err := findClient(dir, place, f["client_id"])
+	if err != nil {
+		return nil, err
+	}
+	if place.word == consumers {
+		return nil, fail(9002346, c.app.AppID)
+	}
+	redirect, err := f.need("redirect_uri")
+	if err != nil {
+		return nil, err
+	}
+	registered, public := matchRedirect(c.app, redirect)
+	if !registered {
+		return nil, fail(50011, clip(redirect, 200), c.app.AppID)
+	}
+	q := &authRequest{
+		Version: version, Tenant: place.segment(), Client: c.app.AppID, Redirect: redirect, Public: public, Mode: modeQuery,
+		State: f["state"], Nonce: f["nonce"], Info: f["client_info"] == "1", Hint: clip(f["login_hint"], maxName), Domain: clip(f["domain_hint"], maxName),
+	}
+	return q, q.read(f)
+}
+
+// read reads the parameters that are not about where the answer goes.
+func (q *authRequest) read(f form) error {
+	switch mode := f["response_mode"]; mode {
+	case "", modeQuery:
+	case modeFragment:
+		q.Mode = mode
+	case modeFormPost:
+		if !isHTTP(q.Redirect) {
+			return fail(70007, "form_post to a redirect URI that is not http")
+		}
+		q.Mode = mode
+	default:
+		return fail(70007, clip(mode, 40))
+	}
+	kind, err := f.need("response_type")
+	if err != nil {
+		return err
+	}
+	if kind != "code" {
+		return fail(70005, clip(kind, 80))
+	}
+	for _, name := range []string{"request", "request_uri", "registration"} {
+		if f[name] != "" {
+			return fail(90013, "the parameter "+name+" is not supported; send its contents as parameters")
+		}
+	}
+	if claims := f["claims"]; claims != "" {
+		var object map[string]json.RawMessage
+		if json.Unmarshal([]byte(claims), &object) != nil || object == nil {
+			return fail(90013, "claims is not a JSON object")
+		}
+	}
+	if err := q.readPrompt(f); err != nil {
+		return err
+	}
+	if err := q.readChallenge(f); err != nil {
+		return err
+	}
+	if q.Version == 1 && f["resource"] == "" {
+		q.Ask = ask{V1: true}
+		return nil
+	}
+	q.Ask, err = askOf(f, q.Version)
+	return err
+}
+
+func (q *authRequest) readPrompt(f form) error {
+	q.Prompt = strings.Fields(f["prompt"])
+	for i, p := range q.Prompt {
+		switch p {
+		case promptNone, promptLogin, promptSelect, promptConsent:
+		case "admin_consent": // of version 1
+			q.Prompt[i] = promptConsent
+		default:
+			return fail(90013, "prompt '"+clip(p, 40)+"' is not one of none, login, select_account, consent")
+		}
+	}
+	if q.prompts(promptNone) && len(q.Prompt) > 1 {
+		return fail(90013, "prompt none cannot be combined with another one")
+	}
+	if text := f["max_age"]; text != "" {
+		age, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || age < 0 {
+			return fail(90013, "max_age '"+clip(text, 40)+"' is not a number of seconds")
+		}
+		q.MaxAge = &age
+	}
+	return nil
+}
+
+// readChallenge reads the code challenge (RFC 7636 section 4.3). A public client has no other proof that a code is its own, so it must
+// send one.
+func (q *authRequest) readChallenge(f form) error {
+	q.Challenge = f["code_challenge"]
+	switch method := f["code_challenge_method"]; {
+	case q.Challenge == "" && (q.Public || method != ""):
+		return fail(50147)
+	case q.Challenge == "":
+		return nil
+	case method == "S256":
+		if len(q.Challenge) != 43 || !isVerifier(q.Challenge) {
+			return fail(501491)
+		}
+	case method == "" || method == "plain":
+		q.Plain = true
+		if !isVerifier(q.Challenge) {
+			return fail(501491)
+		}
+	default:
+		return fail(90013, "code_challenge_method '"+clip(method, 40)+"' is not S256 or plain")
+	}
+	return nil
+}
+
+// isVerifier reports whether a text has the form of a code verifier: 43 to 128 unreserved characters (RFC 7636 section 4.1).
+func isVerifier(s string) bool {
+	return len(s) >= 43 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._~", r)
+	})
+}

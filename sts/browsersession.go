@@ -1,0 +1,210 @@
+package sts
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
+)
+
+// KindBrowser is a secret: the accounts that are signed in in one browser, under the hash of its cookie.
+const KindBrowser feed.Kind = "sts/browser"
+
+const (
+	browserCookie = "__Host-gatehouse-session"
+	browserLife   = 24 * time.Hour // of a session that ends with the browser
+	keepLife      = refreshLife    // of one that the person wanted to keep
+	maxAccounts   = 10             // in one browser; the oldest sign-in makes room
+)
+
+// browser is what a browser's cookie stands for.
+type browser struct {
+	Sessions []directory.ID `json:"sessions"` // oldest first
+	Keep     bool           `json:"keep,omitempty"`
+}
+
+// account is somebody who is signed in in a browser.
+type account struct {
+	session *Session
+	user    *directory.User
+}
+
+// browserKey is the key of the browser's secret; "" without a cookie of ours.
+func (s *Server) browserKey(ctx context.Context, r *http.Request) (string, error) {
+	c, err := r.Cookie(browserCookie)
+	if err != nil || len(c.Value) != 43 {
+		return "", nil
+	}
+	return s.vault.hash(ctx, string(KindBrowser), c.Value)
+}
+
+func browserOf(ctx context.Context, secrets feed.Secrets, key string) (*browser, error) {
+	b := new(browser)
+	if key == "" {
+		return b, nil
+	}
+	kept, err := secrets.Secret(ctx, KindBrowser, key)
+	if errors.Is(err, feed.ErrNoSecret) {
+		return b, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a browser's session: %w", err)
+	}
+	if err := json.Unmarshal(kept.Body, b); err != nil {
+		return nil, fmt.Errorf("a browser's session: %w", err)
+	}
+	return b, nil
+}
+
+// accounts returns who is signed in in the browser, and may be used now: whoever was disabled, or whose sessions were ended,
+// is not there any more.
+func (s *Server) accounts(ctx context.Context, v *visit) ([]account, error) {
+	key, err := s.browserKey(ctx, v.r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := browserOf(ctx, s.Feed.Log, key)
+	if err != nil {
+		return nil, err
+	}
+	var out []account
+	view := s.Feed.View()
+	for _, id := range b.Sessions {
+		if a, ok := accountOf(view, id, v.now); ok {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// accountOf returns the account of a browser session in force.
+func accountOf(v *feed.View, id directory.ID, now time.Time) (account, bool) {
+	session := In(v).Session(id)
+	if session == nil || !session.Browser || !now.Before(session.Expires) {
+		return account{}, false
+	}
+	user := directory.In(v).User(session.User)
+	if mayBegin(user, session) != nil || user.MustChange {
+		return account{}, false
+	}
+	return account{session, user}, true
+}
+
+// establish begins the browser session of a user who has proved who they are. The browser gets a new cookie: whoever knew, or planted,
+// the one before has nothing.
+func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, proved time.Time) (*Session, error) {
+	raw := make([]byte, 32)
+	if _, err := io.ReadFull(s.random(), raw); err != nil {
+		return nil, fmt.Errorf("make a cookie: %w", err)
+	}
+	value := base64.RawURLEncoding.EncodeToString(raw)
+	key, err := s.vault.hash(ctx, string(KindBrowser), value)
+	if err != nil {
+		return nil, err
+	}
+	old, err := s.browserKey(ctx, v.r)
+	if err != nil {
+		return nil, err
+	}
+	id, err := directory.NewID(s.random())
+	if err != nil {
+		return nil, err
+	}
+	life := browserLife
+	if v.state.Keep {
+		life = keepLife
+	}
+	session := &Session{
+		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: proved.UnixNano(), AMR: []string{"pwd"},
+		Expires: v.now.Add(life).UTC(), Browser: true,
+	}
+	keep := false
+	err = s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
+		if err := mayBegin(directory.In(view).User(user.ID), session); err != nil {
+			return feed.Change{}, err
+		}
+		before, err := browserOf(ctx, secrets, old)
+		if err != nil {
+			return feed.Change{}, err
+		}
+		c := feed.Change{Records: []feed.Record{sessionRecord(session)}}
+		b := browser{Keep: v.state.Keep}
+		for _, id := range before.Sessions {
+			switch a, ok := accountOf(view, id, v.now); {
+			case !ok:
+			case a.user.ID == user.ID:
+				c.Records = append(c.Records, endSession(a.session))
+			default:
+				b.Sessions = append(b.Sessions, id)
+				b.Keep = b.Keep && before.Keep // else a session that was to end with the browser would not
+			}
+		}
+		for len(b.Sessions) >= maxAccounts {
+			if oldest := In(view).Session(b.Sessions[0]); oldest != nil {
+				c.Records = append(c.Records, endSession(oldest))
+			}
+			b.Sessions = slices.Delete(b.Sessions, 0, 1)
+		}
+		b.Sessions = append(b.Sessions, session.ID)
+		keep = b.Keep
+		if old != "" {
+			c.Secrets = append(c.Secrets, feed.Secret{Record: feed.Record{Kind: KindBrowser, Key: old}})
+		}
+		c.Secrets = append(c.Secrets, feed.Secret{Record: record(KindBrowser, key, &b), Expires: v.now.Add(keepLife)})
+		return c, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	cookie := hostCookie(browserCookie, value)
+	if keep {
+		cookie.MaxAge = int(keepLife.Seconds())
+	}
+	http.SetCookie(v.w, cookie)
+	return session, nil
+}
+
+// forget ends the sessions of a browser.
+func (s *Server) forget(ctx context.Context, v *visit) error {
+	key, err := s.browserKey(ctx, v.r)
+	if err != nil {
+		return err
+	}
+	cookie := hostCookie(browserCookie, "")
+	cookie.MaxAge = -1
+	http.SetCookie(v.w, cookie)
+	if key == "" {
+		return nil
+	}
+	return s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
+		b, err := browserOf(ctx, secrets, key)
+		if err != nil {
+			return feed.Change{}, err
+		}
+		c := feed.Change{Secrets: []feed.Secret{{Record: feed.Record{Kind: KindBrowser, Key: key}}}}
+		for _, id := range b.Sessions {
+			if session := In(view).Session(id); session != nil {
+				c.Records = append(c.Records, endSession(session))
+			}
+		}
+		return c, nil
+	})
+}
+
+func sessionRecord(session *Session) feed.Record {
+	r := record(KindSession, session.ID.String(), session)
+	r.Tenant = session.Tenant.String()
+	return r
+}
+
+func endSession(session *Session) feed.Record {
+	return feed.Record{Kind: KindSession, Key: session.ID.String(), Tenant: session.Tenant.String()}
+}
