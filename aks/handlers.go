@@ -137,7 +137,7 @@ func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
 			state, status = Updating, http.StatusOK
 		}
 		next, err = desired(situation{
-			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: guid, version: p.version(), now: q.Now,
+			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: guid, version: p.version(), issuer: p.Issuer, now: q.Now,
 		}, old, &g)
 		if err != nil {
 			return feed.Change{}, err

@@ -31,7 +31,8 @@ const DefaultVersion = "1.36.3"
 type Provisioner struct {
 	Feed          *feed.Follower
 	ControlPlanes ControlPlanes
-	Version       string // of Kubernetes that the control planes run; empty: DefaultVersion
+	Issuer        func(tenant, guid directory.ID) string // the URL that a cluster's service account tokens name as their issuer
+	Version       string                                 // of Kubernetes that the control planes run; empty: DefaultVersion
 	Audit         *audit.Log
 	Log           *slog.Logger                                       // nil: slog.Default
 	Now           func() time.Time                                   // nil: time.Now

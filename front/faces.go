@@ -17,6 +17,7 @@ import (
 // Faces are the handlers behind the listener and the proxy. A face that is nil is not found.
 type Faces struct {
 	STS, Graph, ARM, Portal http.Handler
+	OIDC                    http.Handler // the clusters as issuers of service account tokens
 
 	// Ready answers /readyz and /healthz; nil is always ready. Those who ask see its text only if it is a
 	// *fault.Error.
@@ -34,7 +35,8 @@ type Faces struct {
 var pathFaces = map[string]Face{
 	"v1.0": Graph, "beta": Graph,
 	"subscriptions": ARM, "tenants": ARM, "providers": ARM, "metadata": ARM,
-	"": Portal, "assets": Portal, "portal": Portal,
+	"oidc": OIDC,
+	"":     Portal, "assets": Portal, "portal": Portal,
 }
 
 // Handler dispatches to the faces.
@@ -44,7 +46,7 @@ var pathFaces = map[string]Face{
 // forwarded port), or the very address that it came in on. Others are answered 421, so that a web page
 // cannot reach a listener on loopback by pointing its own name there (DNS rebinding).
 func (f Faces) Handler(publicURL *url.URL, also ...string) http.Handler {
-	handlers := map[Face]http.Handler{STS: f.STS, Graph: f.Graph, ARM: f.ARM, Portal: f.Portal}
+	handlers := map[Face]http.Handler{STS: f.STS, Graph: f.Graph, ARM: f.ARM, Portal: f.Portal, OIDC: f.OIDC}
 	hosts := HostsOf(f.Domain)
 	names := map[string]bool{hostName(publicURL.Host): true}
 	for _, name := range also {

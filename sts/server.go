@@ -21,6 +21,7 @@ type Server struct {
 	Directory   *directory.Directory
 	Keys        *Keys
 	Authorities *Authorities
+	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
 	Audit       *audit.Log
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
@@ -35,6 +36,9 @@ type Server struct {
 
 func (s *Server) init() {
 	s.once.Do(func() {
+		if s.Issuers == nil {
+			s.Issuers = new(Issuers)
+		}
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
 		s.passwords = newGuesses(s.now)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
