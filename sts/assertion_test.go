@@ -28,8 +28,8 @@ type certificate struct {
 }
 
 // testKey is one RSA key for every certificate of a role; making keys is what tests would spend their time with.
-var testKey = sync.OnceValue(func() *rsa.PrivateKey { return newKey() })
-var otherKey = sync.OnceValue(func() *rsa.PrivateKey { return newKey() })
+var testKey = sync.OnceValue(newKey)
+var otherKey = sync.OnceValue(newKey)
 
 func newKey() *rsa.PrivateKey {
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
