@@ -293,14 +293,14 @@ func (w *workloads) foreignToken(t *testing.T) {
 		t.Errorf("a loopback address: %+v", got)
 	}
 	// A user's token of this server.
-	user := w.token0(t)
+	user := w.adminToken(t)
 	w.federate("self", "https://sts.windows.net/"+w.env["GATEHOUSE_TENANT_ID"]+"/", subjectOf(t, user))
 	if got := w.federated(user); !strings.Contains(got.Text, "AADSTS700212") { // its audience is another
 		t.Errorf("a user's token: %+v", got)
 	}
 }
 
-func (w *workloads) token0(t *testing.T) string {
+func (w *workloads) adminToken(t *testing.T) string {
 	got := w.deployment.token(w.env["GATEHOUSE_ADMIN"], w.adminPassword(), azureCLI, aksServer+"/.default")
 	if got.Access == "" {
 		t.Fatal(got.Text)
@@ -334,7 +334,7 @@ func (w *workloads) onBehalfOf(t *testing.T) {
 	if code, body := w.call("GET", "https://graph.microsoft.com/v1.0/me", got.Access, nil); code != http.StatusOK || !strings.Contains(body, w.env["GATEHOUSE_ADMIN"]) {
 		t.Errorf("/me: %d %s", code, body)
 	}
-	if got := obo(w.token0(t)); !strings.Contains(got.Text, "AADSTS50013") {
+	if got := obo(w.adminToken(t)); !strings.Contains(got.Text, "AADSTS50013") {
 		t.Errorf("a token for another audience: %+v", got)
 	}
 }

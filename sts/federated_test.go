@@ -212,6 +212,9 @@ func TestIssuerFetch(t *testing.T) {
 			t.Errorf("loopback with %v allowed: %v", private, err)
 		}
 	}
+	if _, err := fresh("169.254.169.254").key(ctx, "https://169.254.169.254", "one", now); err == nil || !strings.Contains(err.Error(), "link-local") {
+		t.Errorf("the metadata address, although it is allowed: %v", err)
+	}
 	if asked.Load() != before {
 		t.Error("a request reached a loopback address")
 	}

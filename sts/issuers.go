@@ -214,16 +214,21 @@ func (i *Issuers) client() *http.Client {
 // dial connects to a public address. The check sits behind the name's resolution, so that no name can lead elsewhere between a check and
 // the connection.
 func (i *Issuers) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: issuerTime}
-	if !i.mayBePrivate(address) {
-		d.Control = func(_, address string, _ syscall.RawConn) error {
-			at, err := netip.ParseAddrPort(address)
-			if err != nil || !isPublic(at.Addr()) {
-				return fmt.Errorf("%s is not a public address; to allow the issuer's host, name it in --private-issuers", address)
-			}
+	private := i.mayBePrivate(address)
+	d := net.Dialer{Timeout: issuerTime, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		switch {
+		case err != nil:
+			return err
+		case isPublic(at.Addr()):
 			return nil
+		case !private:
+			return fmt.Errorf("%s is not a public address; to allow the issuer's host, name it in --private-issuers", address)
+		case at.Addr().Unmap().IsLinkLocalUnicast(): // where clouds keep their machines' credentials
+			return fmt.Errorf("%s is a link-local address, at which no issuer is ever asked", address)
 		}
-	}
+		return nil
+	}}
 	return d.DialContext(ctx, network, address)
 }
 
