@@ -2,6 +2,7 @@ package aks
 
 import (
 	"context"
+	"crypto/rsa"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
@@ -47,6 +48,10 @@ type ControlPlanes interface {
 	// Local issues a client certificate for a new local user, and binds that user. The cluster must run with local
 	// accounts on.
 	Local(ctx context.Context, guid directory.ID) (Credential, error)
+
+	// ServiceAccountKeys returns the public keys that verify the cluster's service account tokens, also while its API server is down.
+	// A cluster that has none yet is fault.Unavailable.
+	ServiceAccountKeys(guid directory.ID) ([]*rsa.PublicKey, error)
 
 	// Rotate replaces the cluster's CAs: every certificate handed out before stops working.
 	Rotate(ctx context.Context, s Settings) (Endpoint, error)

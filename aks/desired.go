@@ -160,6 +160,7 @@ type situation struct {
 	name         string       // in the caller's spelling
 	guid         directory.ID // of a new cluster
 	version      string       // of Kubernetes that runs here
+	issuer       func(tenant, guid directory.ID) string
 	now          time.Time
 }
 
@@ -271,6 +272,9 @@ func (at situation) desiredRest(next, old *Cluster, g *given) (map[string]json.R
 		if s, ok := lookup(all, name).(string); !ok || len(s) > 90 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
 			return nil, invalid("properties."+name, "The value %.100v of 'properties.%s' is invalid: it must be a name of up to 90 characters.", lookup(all, name), name)
 		}
+	}
+	if err := at.desiredIssuer(next, old, all.(map[string]any)); err != nil {
+		return nil, err
 	}
 	return encodeAll(all.(map[string]any))
 }

@@ -132,7 +132,8 @@ func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
 			state, status = Updating, http.StatusOK
 		}
 		next, err = desired(situation{
-			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: ids.guid, version: p.version(), now: q.Now,
+			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: ids.guid, version: p.version(),
+			issuer: p.Issuer, now: q.Now,
 		}, old, &g)
 		if err != nil {
 			return feed.Change{}, err

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -83,7 +85,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) boot() {
 	w.Helper()
 	w.provisioner = &aks.Provisioner{
-		Feed: w.feed, ControlPlanes: w.planes, Audit: w.server.Audit, Log: slog.New(slog.DiscardHandler),
+		Feed: w.feed, ControlPlanes: w.planes, Issuer: (&aks.Issuers{Public: "https://gatehouse.test"}).URL, Audit: w.server.Audit, Log: slog.New(slog.DiscardHandler),
 		Pause: func(ctx context.Context, _ int) bool { return w.planes.retry(ctx) },
 	}
 	w.server.Providers = []arm.Provider{w.provisioner}
@@ -381,6 +383,10 @@ func (p *planes) Local(ctx context.Context, guid directory.ID) (aks.Credential, 
 	}
 	p.issued++
 	return aks.Credential{CertPEM: fmt.Appendf(nil, "cert %d", p.issued), KeyPEM: fmt.Appendf(nil, "key %d", p.issued)}, nil
+}
+
+func (p *planes) ServiceAccountKeys(directory.ID) ([]*rsa.PublicKey, error) {
+	return []*rsa.PublicKey{{N: big.NewInt(1<<62 + 1), E: 65537}}, nil
 }
 
 func (p *planes) Rotate(ctx context.Context, s aks.Settings) (aks.Endpoint, error) {

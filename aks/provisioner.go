@@ -31,7 +31,8 @@ const DefaultVersion = "1.36.3"
 type Provisioner struct {
 	Feed          *feed.Follower
 	ControlPlanes ControlPlanes
-	Version       string // of Kubernetes that the control planes run; empty: DefaultVersion
+	Issuer        func(tenant, guid directory.ID) string // the URL that a cluster's service account tokens name as their issuer
+	Version       string                                 // of Kubernetes that the control planes run; empty: DefaultVersion
 	Audit         *audit.Log
 	Log           *slog.Logger                                       // nil: slog.Default
 	Now           func() time.Time                                   // nil: time.Now
@@ -85,11 +86,12 @@ func (p *Provisioner) run(ctx context.Context) {
 	settled := map[directory.ID]bool{} // clusters that are as their records say; those without an endpoint do not run
 	ended := make(chan result)
 	for {
+		stopping := ctx.Err() != nil // asked once a round: between two answers it may come to be
 		changed := p.Feed.Changed()
 		for _, c := range In(p.Feed.View()).All() {
 			j := jobs[c.GUID]
 			switch {
-			case ctx.Err() != nil:
+			case stopping:
 			case j != nil && j.cluster.Operation != c.Operation:
 				j.cancel() // something else is wanted now
 			case j != nil, c.Operation.IsZero() && (settled[c.GUID] || c.Endpoint == ""):
@@ -103,12 +105,12 @@ func (p *Provisioner) run(ctx context.Context) {
 				}()
 			}
 		}
-		if ctx.Err() != nil && len(jobs) == 0 {
+		if stopping && len(jobs) == 0 {
 			return
 		}
 		done := ctx.Done()
-		if ctx.Err() != nil {
-			done, changed = nil, nil
+		if stopping {
+			done, changed = nil, nil // nothing but the ends of jobs matters now
 		}
 		select {
 		case <-changed:

@@ -22,10 +22,8 @@ var unavailable = []struct {
 	{[]string{"addonProfiles", "azurepolicy", "enabled"}, isTrue, "Azure Policy"},
 	{[]string{"securityProfile", "azureKeyVaultKms", "enabled"}, isTrue, "Encryption of secrets with Key Vault"},
 	{[]string{"securityProfile", "defender", "securityMonitoring", "enabled"}, isTrue, "Microsoft Defender"},
-	{[]string{"securityProfile", "workloadIdentity", "enabled"}, isTrue, "Workload identity"},
 	{[]string{"securityProfile", "customCATrustCertificates"}, isFilled, "Trust in further CAs"},
 	{[]string{"podIdentityProfile", "enabled"}, isTrue, "Pod identity"},
-	{[]string{"oidcIssuerProfile", "enabled"}, isTrue, "The public issuer of service account tokens"},
 }
 
 func isTrue(v any) bool { return v == true || v == "true" }

@@ -152,6 +152,27 @@ func serviceAccountKey(path string) error {
 	return pki.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
+// readServiceAccountKey returns the public half of the key in a file.
+func readServiceAccountKey(path string) (*rsa.PublicKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no PEM block", path)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a %T, not an RSA key", path, key)
+	}
+	return &private.PublicKey, nil
+}
+
 // adminTLS is how Gatehouse itself signs in to a cluster: with a certificate that is made at need, lives for an hour
 // and is never written down. It carries system:masters, because whoever is admin of a cluster can delete every
 // binding in it and Gatehouse must be able to put its own back.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -259,6 +260,16 @@ func (m *Manager) Rotate(ctx context.Context, s aks.Settings) (aks.Endpoint, err
 		return aks.Endpoint{}, fmt.Errorf("rotate the certificates of cluster %s: %w", s.GUID, err)
 	}
 	return p.apply(ctx, s)
+}
+
+// ServiceAccountKeys implements aks.ControlPlanes.
+func (m *Manager) ServiceAccountKeys(guid directory.ID) ([]*rsa.PublicKey, error) {
+	if p := m.known(guid); p != nil {
+		if key := p.accountsKey.Load(); key != nil {
+			return []*rsa.PublicKey{key}, nil
+		}
+	}
+	return nil, fault.New(fault.Unavailable, "the cluster has not been started here yet; try again in some seconds")
 }
 
 // Ready reports whether a cluster's API server answers at present.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,8 @@ type plane struct {
 	busy   chan struct{} // holds one while an operation is on
 	ready  atomic.Bool
 	groups atomic.Pointer[groupSet] // never nil
+
+	accountsKey atomic.Pointer[rsa.PublicKey] // verifies service account tokens; nil before the first start
 
 	// Of the operation that is on.
 	settings aks.Settings
@@ -173,6 +176,11 @@ func (p *plane) start(ctx context.Context, s aks.Settings) (err error) {
 	if err != nil {
 		return err
 	}
+	public, err := readServiceAccountKey(p.pki("service-accounts.key"))
+	if err != nil {
+		return err
+	}
+	p.accountsKey.Store(public)
 	if err := p.awaitEtcd(ctx); err != nil {
 		return err
 	}

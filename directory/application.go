@@ -24,8 +24,11 @@ func (d *Directory) CreateApplication(ctx context.Context, by Actor, a Applicati
 		if a.AppID, err = p.newID(); err != nil {
 			return err
 		}
-		a.Created, a.Passwords = p.now, nil
+		a.Created, a.Passwords, a.Federated = p.now, nil, nil
 		if err := p.checkApplication(&a); err != nil {
+			return err
+		}
+		if a.Keys, err = p.checkKeys(a.Keys, nil); err != nil {
 			return err
 		}
 		p.put(KindApplication, a.ID.String(), a.Tenant, &a)
@@ -37,8 +40,8 @@ func (d *Directory) CreateApplication(ctx context.Context, by Actor, a Applicati
 	return &a, nil
 }
 
-// UpdateApplication lets change edit a copy of the application. It may not change the ids, the tenant or the secrets. The
-// application's service principal takes over the display name and the identifier URIs.
+// UpdateApplication lets change edit a copy of the application. It may not change the ids, the tenant, the secrets or the
+// federated credentials. The application's service principal takes over the display name and the identifier URIs.
 func (d *Directory) UpdateApplication(ctx context.Context, by Actor, id ID, change func(*Application) error) error {
 	return d.update(ctx, by, func(p *plan) error {
 		old, err := p.applicationFor(by, id)
@@ -49,8 +52,12 @@ func (d *Directory) UpdateApplication(ctx context.Context, by Actor, id ID, chan
 		if err := change(&app); err != nil {
 			return err
 		}
-		app.ID, app.Tenant, app.AppID, app.Created, app.Passwords = old.ID, old.Tenant, old.AppID, old.Created, old.Passwords
+		app.ID, app.Tenant, app.AppID, app.Created = old.ID, old.Tenant, old.AppID, old.Created
+		app.Passwords, app.Federated = old.Passwords, old.Federated
 		if err := p.checkApplication(&app); err != nil {
+			return err
+		}
+		if app.Keys, err = p.checkKeys(app.Keys, old.Keys); err != nil {
 			return err
 		}
 		p.put(KindApplication, id.String(), app.Tenant, &app)
@@ -118,18 +125,37 @@ func (d *Directory) CreateServicePrincipal(ctx context.Context, by Actor, tenant
 // EnableServicePrincipal enables or disables a service principal. First-party ones stay as they are: without them
 // nobody could sign in to undo it.
 func (d *Directory) EnableServicePrincipal(ctx context.Context, by Actor, id ID, enabled bool) error {
+	return d.UpdateServicePrincipal(ctx, by, id, func(p *ServicePrincipal) error {
+		p.Enabled = enabled
+		return nil
+	})
+}
+
+// UpdateServicePrincipal lets change edit a copy of the service principal. Of what it does, Enabled and Keys count: the rest
+// follows the application. First-party service principals stay as they are.
+func (d *Directory) UpdateServicePrincipal(ctx context.Context, by Actor, id ID, change func(*ServicePrincipal) error) error {
 	return d.update(ctx, by, func(p *plan) error {
 		principal, err := p.principalFor(by, id)
 		if err != nil {
 			return err
 		}
-		if principal.Enabled && !enabled {
+		wanted := *principal
+		if err := change(&wanted); err != nil {
+			return err
+		}
+		if principal.Enabled && !wanted.Enabled {
 			if err := p.keepAnAdministrator(id); err != nil {
 				return err
 			}
 		}
+		if len(wanted.Keys) > 0 && principal.Type == TypeManagedIdentity {
+			return fault.New(fault.Invalid, "%s is a managed identity, which has no certificates of its own", principal.DisplayName).WithCode("Request_BadRequest")
+		}
 		changed := *principal
-		changed.Enabled = enabled
+		changed.Enabled = wanted.Enabled
+		if changed.Keys, err = p.checkKeys(wanted.Keys, principal.Keys); err != nil {
+			return err
+		}
 		p.put(KindServicePrincipal, id.String(), changed.Tenant, &changed)
 		return nil
 	})

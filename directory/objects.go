@@ -103,21 +103,43 @@ type PasswordCredential struct {
 	End         time.Time `json:"end"`
 }
 
+// KeyCredential is a certificate that an application proves itself with. Only its public half is ever seen here.
+type KeyCredential struct {
+	KeyID       ID        `json:"keyId"`
+	DisplayName string    `json:"displayName,omitempty"`
+	Certificate []byte    `json:"certificate"` // DER
+	Start       time.Time `json:"start"`       // within the certificate's own validity
+	End         time.Time `json:"end"`
+}
+
+// FederatedCredential lets the tokens of another issuer prove an application (Microsoft Graph
+// federatedIdentityCredential). All three of issuer, subject and audience match letter by letter.
+type FederatedCredential struct {
+	ID          ID       `json:"id"`
+	Name        string   `json:"name"`
+	Issuer      string   `json:"issuer"`
+	Subject     string   `json:"subject"`
+	Audiences   []string `json:"audiences"` // exactly one
+	Description string   `json:"description,omitempty"`
+}
+
 // Application is an app registration.
 type Application struct {
-	ID              ID                   `json:"id"`
-	Tenant          ID                   `json:"tenant"`
-	AppID           ID                   `json:"appId"` // the client id
-	DisplayName     string               `json:"displayName"`
-	IdentifierURIs  []string             `json:"identifierUris,omitempty"`
-	RedirectURIs    []string             `json:"redirectUris,omitempty"` // of the public client: devices, command lines
-	WebRedirectURIs []string             `json:"webRedirectUris,omitempty"`
-	PublicClient    bool                 `json:"isFallbackPublicClient,omitempty"` // may sign in without a credential
-	Passwords       []PasswordCredential `json:"passwordCredentials,omitempty"`
-	Scopes          []Permission         `json:"scopes,omitempty"`
-	Roles           []Permission         `json:"roles,omitempty"`
-	TokenVersion    int                  `json:"requestedAccessTokenVersion,omitempty"` // 2, else version 1 tokens
-	Created         time.Time            `json:"created"`
+	ID              ID                    `json:"id"`
+	Tenant          ID                    `json:"tenant"`
+	AppID           ID                    `json:"appId"` // the client id
+	DisplayName     string                `json:"displayName"`
+	IdentifierURIs  []string              `json:"identifierUris,omitempty"`
+	RedirectURIs    []string              `json:"redirectUris,omitempty"` // of the public client: devices, command lines
+	WebRedirectURIs []string              `json:"webRedirectUris,omitempty"`
+	PublicClient    bool                  `json:"isFallbackPublicClient,omitempty"` // may sign in without a credential
+	Passwords       []PasswordCredential  `json:"passwordCredentials,omitempty"`
+	Keys            []KeyCredential       `json:"keyCredentials,omitempty"`
+	Federated       []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
+	Scopes          []Permission          `json:"scopes,omitempty"`
+	Roles           []Permission          `json:"roles,omitempty"`
+	TokenVersion    int                   `json:"requestedAccessTokenVersion,omitempty"` // 2, else version 1 tokens
+	Created         time.Time             `json:"created"`
 }
 
 // Types of service principals.
@@ -136,6 +158,7 @@ type ServicePrincipal struct {
 	Type        string               `json:"servicePrincipalType"`
 	Enabled     bool                 `json:"accountEnabled"`
 	Passwords   []PasswordCredential `json:"passwordCredentials,omitempty"`
+	Keys        []KeyCredential      `json:"keyCredentials,omitempty"`
 	FirstParty  bool                 `json:"firstParty,omitempty"` // owned by the cloud's own tenant; see FirstParty
 	Created     time.Time            `json:"created"`
 }

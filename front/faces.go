@@ -17,6 +17,7 @@ import (
 // Faces are the handlers behind the listener and the proxy. A face that is nil is not found.
 type Faces struct {
 	STS, Graph, ARM, Portal http.Handler
+	OIDC                    http.Handler // the clusters as issuers of service account tokens
 
 	// Ready answers /readyz and /healthz; nil is always ready. Those who ask see its text only if it is a
 	// *fault.Error.
@@ -34,12 +35,13 @@ type Faces struct {
 var pathFaces = map[string]Face{
 	"v1.0": Graph, "beta": Graph,
 	"subscriptions": ARM, "tenants": ARM, "providers": ARM, "metadata": ARM,
+	"oidc":   OIDC,
 	"assets": Portal, "portal": Portal,
 }
 
-// hostFaces are the first segments of paths that do not belong to the face of their host: OpenID Connect's userinfo endpoint
-// is at Graph's name, but is the identity provider's.
-var hostFaces = map[string]Face{"oidc": Graph}
+// userInfo is the path of OpenID Connect's userinfo endpoint: the identity provider's, though it is at Graph's name, and
+// though the issuers of clusters are beside it.
+const userInfo = "oidc/userinfo"
 
 // Handler dispatches to the faces.
 //
@@ -48,7 +50,7 @@ var hostFaces = map[string]Face{"oidc": Graph}
 // forwarded port), or the very address that it came in on. Others are answered 421, so that a web page
 // cannot reach a listener on loopback by pointing its own name there (DNS rebinding).
 func (f Faces) Handler(publicURL *url.URL, also ...string) http.Handler {
-	handlers := map[Face]http.Handler{STS: f.STS, Graph: f.Graph, ARM: f.ARM, Portal: f.Portal}
+	handlers := map[Face]http.Handler{STS: f.STS, Graph: f.Graph, ARM: f.ARM, Portal: f.Portal, OIDC: f.OIDC}
 	hosts := HostsOf(f.Domain)
 	names := map[string]bool{hostName(publicURL.Host): true}
 	for _, name := range also {
@@ -73,7 +75,7 @@ func (f Faces) Handler(publicURL *url.URL, also ...string) http.Handler {
 			http.Error(w, fmt.Sprintf("gatehouse does not answer for the host %q; use %s, or restart it with the public URL that you want", r.Host, publicURL), http.StatusMisdirectedRequest)
 			return
 		}
-		if face == ByPath || hostFaces[firstSegment(r.URL.Path)] == face {
+		if face == ByPath || face == Graph && strings.EqualFold(strings.Trim(r.URL.Path, "/"), userInfo) {
 			face = faceOfPath(r.URL.Path)
 		}
 		h := handlers[face]
@@ -88,6 +90,9 @@ func (f Faces) Handler(publicURL *url.URL, also ...string) http.Handler {
 // faceOfPath ignores the case, as the cloud does, and further slashes at the beginning: az asks for
 // //metadata/endpoints when its endpoint ends in a slash.
 func faceOfPath(path string) Face {
+	if strings.EqualFold(strings.Trim(path, "/"), userInfo) {
+		return STS
+	}
 	if face, ok := pathFaces[firstSegment(path)]; ok {
 		return face
 	}

@@ -23,7 +23,7 @@ func echo(name string) http.Handler {
 }
 
 func testFaces() Faces {
-	return Faces{STS: echo("sts"), Graph: echo("graph"), ARM: echo("arm"), Portal: echo("portal"), Domain: "gatehouse.internal"}
+	return Faces{STS: echo("sts"), Graph: echo("graph"), ARM: echo("arm"), Portal: echo("portal"), OIDC: echo("oidc"), Domain: "gatehouse.internal"}
 }
 
 func mustURL(t testing.TB, s string) *url.URL {
@@ -65,7 +65,8 @@ func TestDispatchByPath(t *testing.T) {
 		"/v2.0/me":          "sts",
 		"/subscriptionsx":   "sts",
 		"/x/subscriptions":  "sts",
-		"/oidc/t/c/":        "sts",
+		"/oidc/t/c/":        "oidc",
+		"/OIDC/t/c/":        "oidc",
 		"/../subscriptions": "sts",
 	} {
 		if code, got := ask(h, t.Context(), "localhost:8443", path); code != 200 || got != want {

@@ -19,6 +19,7 @@ const (
 	Graph  Face = "graph"
 	ARM    Face = "arm"
 	Portal Face = "portal"
+	OIDC   Face = "oidc"
 )
 
 // Hosts says which face answers for a host name. Names are in lower case, without port or final dot.

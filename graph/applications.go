@@ -38,7 +38,7 @@ var applicationKind = &kind{
 			set: setAPI,
 		},
 		computed("appRoles", complexValue, func(_ *directory.State, a *directory.Application) any { return appRoles(a.Roles) }),
-		emptyList("keyCredentials"),
+		certificates("keyCredentials", func(a *directory.Application) *[]directory.KeyCredential { return &a.Keys }),
 		computed("passwordCredentials", complexValue, func(_ *directory.State, a *directory.Application) any { return credentials(a.Passwords) }),
 		redirects("publicClient", func(a *directory.Application) *[]string { return &a.RedirectURIs }),
 		redirects("web", func(a *directory.Application) *[]string { return &a.WebRedirectURIs }),
@@ -201,6 +201,7 @@ func (s *Server) mountApplications(m *web.Mux) {
 	}))
 	s.relation(m, "/applications/{id}/owners", read, on, (*call).ownersOf)
 	s.passwords(m, "/applications/{id}", on)
+	s.federated(m, "/applications/{id}", on)
 	s.mountServicePrincipals(m)
 }
 

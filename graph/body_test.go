@@ -44,7 +44,7 @@ func TestBodies(t *testing.T) {
 		{"POST", "/users/" + w.bob.ID.String() + "/checkMemberGroups", `{"groupIds":["x"]}`, "Invalid object identifier 'x'"},
 		{"POST", "/users/" + w.bob.ID.String() + "/checkMemberGroups", `{}`, "'ids'"},
 		{"POST", "/directoryObjects/getByIds", `{"ids":"x"}`, "'ids' must be a list of object ids"},
-		{"PATCH", "/applications/" + app.ID.String(), `{"keyCredentials":[{"key":"x"}]}`, "keyCredentials cannot be set"},
+		{"PATCH", "/applications/" + app.ID.String(), `{"keyCredentials":[{"key":"x"}]}`, "keyCredentials.key is not base64"},
 		{"PATCH", "/applications/" + app.ID.String(), `{"signInAudience":"AzureADMultipleOrgs"}`, "only 'AzureADMyOrg' is supported"},
 		{"PATCH", "/applications/" + app.ID.String(), `{"identifierUris":["spn:x"]}`, `"spn:x"`},
 		{"PATCH", "/applications/" + app.ID.String(), `{"web":{"redirectUris":["http://evil.example/"]}}`, `"http://evil.example/"`},

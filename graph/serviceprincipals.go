@@ -31,7 +31,7 @@ var principalKind = &kind{
 		}),
 		moment("createdDateTime", func(p *directory.ServicePrincipal) time.Time { return p.Created }),
 		computed("displayName", textValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return p.DisplayName }),
-		constant("keyCredentials", []any{}),
+		certificates("keyCredentials", func(p *directory.ServicePrincipal) *[]directory.KeyCredential { return &p.Keys }),
 		computed("oauth2PermissionScopes", complexValue, func(dir *directory.State, p *directory.ServicePrincipal) any {
 			if app := applicationOf(dir, p); app != nil {
 				return scopes(app.Scopes)
@@ -127,7 +127,7 @@ func (c *call) createPrincipal() error {
 	return c.created(object{principalKind, made.ID, made})
 }
 
-// patchPrincipal changes accountEnabled. The rest follows the application.
+// patchPrincipal changes accountEnabled and keyCredentials. The rest follows the application.
 func (c *call) patchPrincipal(o object) error {
 	b, err := readBody(c.r)
 	if err != nil {
@@ -137,11 +137,8 @@ func (c *call) patchPrincipal(o object) error {
 	if err != nil {
 		return err
 	}
-	wanted := *o.entity.(*directory.ServicePrincipal)
-	if err := apply(&wanted, all); err != nil {
-		return err
-	}
-	if err := c.Directory.EnableServicePrincipal(c.r.Context(), c.actor(), o.id, wanted.Enabled); err != nil {
+	err = c.Directory.UpdateServicePrincipal(c.r.Context(), c.actor(), o.id, func(p *directory.ServicePrincipal) error { return apply(p, all) })
+	if err != nil {
 		return err
 	}
 	c.note(all)

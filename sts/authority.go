@@ -49,6 +49,9 @@ func (a *Authorities) Own() Authority {
 	return Authority{Login: a.Public, STS: a.Public, Graph: a.Public}
 }
 
+// own reports whether an issuer is one of a tenant's here.
+func (a *Authorities) own(issuer string) bool { return !a.Tenant(issuer).IsZero() }
+
 // Trusts reports whether tokens of a tenant may carry this issuer.
 func (a *Authorities) Trusts(issuer string, tenant directory.ID) bool {
 	return a.Tenant(issuer) == tenant && !tenant.IsZero()

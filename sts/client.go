@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
@@ -15,17 +14,21 @@ type client struct {
 	app       *directory.Application // its registration; of first-party applications their definition
 	principal *directory.ServicePrincipal
 	proved    bool // it has shown a credential
+	certified bool // and that was an assertion
+
+	credential string // which one, for the audit
 }
 
 // clientAuth is what a request says about its client (RFC 6749 section 2.3).
 type clientAuth struct {
-	id        string
-	secret    string
-	assertion bool
+	id            string
+	secret        string
+	assertion     string
+	assertionType string
 }
 
 func readClientAuth(r *http.Request, f form) (clientAuth, error) {
-	a := clientAuth{id: f["client_id"], secret: f["client_secret"], assertion: f["client_assertion"] != ""}
+	a := clientAuth{id: f["client_id"], secret: f["client_secret"], assertion: f["client_assertion"], assertionType: f["client_assertion_type"]}
 	user, password, ok := r.BasicAuth()
 	if !ok {
 		if r.Header.Get("Authorization") != "" {
@@ -39,7 +42,7 @@ func readClientAuth(r *http.Request, f form) (clientAuth, error) {
 	switch {
 	case err1 != nil || err2 != nil:
 		return a, fail(9002313, "the client id or secret in the Authorization header is not form-encoded")
-	case a.secret != "" || a.assertion:
+	case a.secret != "" || a.assertion != "":
 		return a, fail(9002313, "the client authenticates both in the Authorization header and in the body; use one of them")
 	case a.id != "" && !strings.EqualFold(a.id, id):
 		return a, fail(9002313, "client_id in the body is not the one in the Authorization header")
@@ -85,14 +88,18 @@ func (c *client) admit(dir *directory.State, tenant *directory.Tenant) error {
 }
 
 // verifyCredential checks the credential that the request carries, if any. Whether one is needed is for the grants to say.
-func (s *Server) verifyCredential(ctx context.Context, c *client, a clientAuth, now time.Time) error {
-	if a.assertion {
-		return fail(700027, c.app.AppID)
-	}
-	if a.secret == "" {
+func (s *Server) verifyCredential(ctx context.Context, x *exchange, a clientAuth) error {
+	c, id := x.client, x.client.app.AppID
+	switch {
+	case a.assertion != "" && a.secret != "":
+		return fail(9002313, "the client authenticates both with client_secret and with client_assertion; use one of them")
+	case a.assertion != "" && c.app.PublicClient && len(c.certificates())+len(c.app.Federated) == 0:
+		return fail(700025, id)
+	case a.assertion != "":
+		return s.verifyAssertion(ctx, x, a)
+	case a.secret == "":
 		return nil
 	}
-	id := c.app.AppID
 	match, err := s.Directory.VerifyAppSecret(ctx, c.app.ID, c.app.Passwords, a.secret)
 	if err != nil {
 		return err
@@ -107,12 +114,12 @@ func (s *Server) verifyCredential(ctx context.Context, c *client, a clientAuth, 
 	switch {
 	case match == nil && held == 0 && c.app.PublicClient:
 		return fail(700025, id)
-	case match == nil || now.Before(match.Start):
+	case match == nil || x.now.Before(match.Start):
 		return fail(7000215, id)
-	case !now.Before(match.End):
+	case !x.now.Before(match.End):
 		return fail(7000222, id, match.End.UTC().Format("2006-01-02 15:04:05Z"))
 	}
-	c.proved = true
+	c.proved, c.credential = true, "secret "+match.KeyID.String()
 	return nil
 }
 
@@ -124,9 +131,12 @@ func (c *client) requireCredential() error {
 	return fail(7000218)
 }
 
-// acr is the value of appidacr and azpacr: 0 for a public client, 1 for one that showed a secret.
+// acr is the value of appidacr and azpacr: 0 for a public client, 1 for one that showed a secret, 2 for one that showed an assertion.
 func (c *client) acr() string {
-	if c.proved {
+	switch {
+	case c.certified:
+		return "2"
+	case c.proved:
 		return "1"
 	}
 	return "0"

@@ -101,7 +101,7 @@ func (s *Server) configuration(version int) web.Handler {
 		c := configuration{
 			JWKS:          base + "/discovery/keys",
 			UserInfo:      base + "/openid/userinfo",
-			AuthMethods:   []string{"client_secret_post", "client_secret_basic"},
+			AuthMethods:   []string{"client_secret_post", "private_key_jwt", "client_secret_basic"},
 			ResponseModes: []string{"query", "fragment", "form_post"},
 			ResponseTypes: []string{"code"},
 			SubjectTypes:  []string{"pairwise"},

@@ -22,6 +22,9 @@
 // A grant only says who is asking, and what must commit before a token may leave: a session, a code that is used up. That commit
 // looks at the account once more, under the store's write lock.
 //
+// A client proves itself with a secret, with a JWT that it signed with a registered certificate's key, or with a JWT of an issuer that a
+// federated credential of it names.
+//
 // Each sign-in of a user is a Session record. Access tokens name it (sid), refresh tokens are sealed texts that name it, and
 // nothing outlives it: a revoked session, a new password or a disabled account stops them all at their next use.
 //

@@ -1,7 +1,9 @@
 package sts
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -122,6 +124,92 @@ func FuzzUserCode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, typed string) {
 		if code := parseUserCode(typed); code != "" && (len(code) != userCodeLength || strings.Trim(code, userCodeAlphabet) != "" || parseUserCode(code) != code) {
 			t.Errorf("%q is read as %q", typed, code)
+		}
+	})
+}
+
+// FuzzAssertion: whatever parses is signed by nobody, has three parts, and reads as the strict decoder of RFC 7515 does.
+func FuzzAssertion(f *testing.F) {
+	head, body := b64(map[string]any{"alg": "RS256", "kid": "k", "x5t": "t"}), b64(map[string]any{"iss": "i", "sub": "s", "aud": []string{"a"}, "exp": 1.5})
+	for _, s := range []string{head + "." + body + ".AAAA", "..", head + ".e30.", b64(map[string]any{"alg": "none"}) + "." + body + ".", head + "." + b64([]byte(`{"aud":[1]}`)) + ".",
+		head + "." + b64([]byte(`{"exp":1e99}`)) + ".", head + "." + b64([]byte("null")) + ".", head + "." + b64([]byte(`{"sub":"a","SUB":"b"}`)) + "."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		j, err := parseJWS(token)
+		if err != nil {
+			return
+		}
+		if strings.Count(token, ".") != 2 || !strings.HasPrefix(token, string(j.signed)+".") || j.claims.Expires < 0 || j.claims.NotBefore < 0 {
+			t.Errorf("%q is read as %+v", token, j)
+		}
+		if j.verify(&testKey().PublicKey) == nil {
+			t.Errorf("%q is signed", token)
+		}
+		var exact map[string]json.RawMessage
+		payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+		if err != nil || json.Unmarshal(payload, &exact) != nil {
+			t.Fatalf("%q has no claims", token)
+		}
+		if _, ok := exact["sub"]; !ok && j.claims.Subject != "" {
+			t.Errorf("%q has no sub, but one is read: %q", payload, j.claims.Subject)
+		}
+	})
+}
+
+// FuzzThumbprint: no other text than those of the certificate's hash is its thumbprint.
+func FuzzThumbprint(f *testing.F) {
+	want := []byte("01234567890123456789")
+	for _, s := range []string{"MDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "MDEyMzQ1Njc4OTAxMjM0NTY3ODk", "MDEyMzQ1Njc4OTAxMjM0NTY3ODl=", "", "====", "MDEy\nMzQ1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if !sameThumbprint(text, want) {
+			return
+		}
+		if raw, err := base64.RawStdEncoding.Strict().DecodeString(strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))); err != nil || string(raw) != string(want) {
+			t.Errorf("%q is taken for the thumbprint", text)
+		}
+	})
+}
+
+// FuzzFetch: what may be fetched is https to a host, and no address of this machine, its network or the cloud's metadata is public.
+func FuzzFetch(f *testing.F) {
+	for _, s := range []string{"https://a.test/x", "http://a.test", "https://127.0.0.1/", "https://2130706433/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://169.254.169.254/",
+		"https://10.0.0.1/", "https://[fd00::1]/", "https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://a@b/", "https:opaque", "file:///etc/passwd", "https://0/",
+		"https://100.64.0.1", "https://[fe80::1%25eth0]/", "https://8.8.8.8/", "HTTPS://A.test", "https://a.test:0/", "https://[::127.0.0.1]/", "https://[fec0::1]/"} {
+		f.Add(s)
+	}
+	inside := []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("224.0.0.0/3"),
+	}
+	f.Fuzz(func(t *testing.T, at string) {
+		if checkFetch(at) != nil {
+			return
+		}
+		u, err := url.Parse(at)
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			t.Fatalf("%q may be fetched", at)
+		}
+		a, err := netip.ParseAddr(u.Hostname())
+		if err != nil || !isPublic(a) {
+			return
+		}
+		b := a.As16()
+		candidates := []netip.Addr{a.Unmap(), netip.AddrFrom4([4]byte(b[12:]))} // the address itself, and what its end hides in the forms that translate
+		if a.Is6() && !a.Is4In6() && !strings.HasPrefix(a.String(), "64:ff9b:") && !netip.MustParsePrefix("::/96").Contains(a) {
+			candidates = candidates[:1]
+		}
+		for _, c := range candidates {
+			for _, p := range inside {
+				if p.Contains(c) {
+					t.Errorf("%q leads to %s", at, c)
+				}
+			}
+		}
+		if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsPrivate() || a.IsMulticast() || a.IsUnspecified() || netip.MustParsePrefix("2002::/16").Contains(a) {
+			t.Errorf("%q is taken for public", at)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type Server struct {
 	Directory   *directory.Directory
 	Keys        *Keys
 	Authorities *Authorities
+	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
 	Audit       *audit.Log
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
@@ -37,6 +38,9 @@ type Server struct {
 
 func (s *Server) init() {
 	s.once.Do(func() {
+		if s.Issuers == nil {
+			s.Issuers = new(Issuers)
+		}
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now

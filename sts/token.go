@@ -55,6 +55,7 @@ var grants = map[string]grant{
 	"client_credentials": (*Server).clientCredentials,
 	"device_code":        (*Server).redeemDeviceCode, // version 1 clients
 	"urn:ietf:params:oauth:grant-type:device_code": (*Server).redeemDeviceCode,
+	"urn:ietf:params:oauth:grant-type:jwt-bearer":  (*Server).onBehalfOf,
 }
 
 // token is the token endpoint.
@@ -136,7 +137,7 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	if x.place.word == consumers {
 		return fail(9002346, x.client.app.AppID)
 	}
-	return s.verifyCredential(r.Context(), x.client, auth, x.now)
+	return s.verifyCredential(r.Context(), x, auth)
 }
 
 // resolve finds what the token is for.
@@ -176,6 +177,9 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 	}
 	if x.client != nil {
 		e.Client = x.client.app.AppID.String()
+		if x.client.credential != "" {
+			e.Details["credential"] = x.client.credential
+		}
 		if x.subject.user == nil && x.client.principal != nil && x.form["grant_type"] == "client_credentials" {
 			e.Actor = x.client.principal.ID.String()
 		}

@@ -254,7 +254,7 @@ func TestRefusals(t *testing.T) {
 		{"a disabled client", w.v2(), user("client_id", disabled.AppID.String()), 7000112, 400, "unauthorized_client"},
 		{"a confidential client without its secret", w.v2(), user("client_id", confidential), 7000218, 401, "invalid_client"},
 		{"a public client with a secret", w.v2(), user("client_secret", "x"), 700025, 401, "invalid_client"},
-		{"a client assertion", w.v2(), user("client_assertion", "x"), 700027, 401, "invalid_client"},
+		{"an assertion of a public client", w.v2(), user("client_assertion", "x"), 700025, 401, "invalid_client"},
 		{"no user name", w.v2(), user("username", ""), 900144, 400, "invalid_request"},
 		{"no password", w.v2(), user("password", ""), 900144, 400, "invalid_request"},
 		{"a wrong password", w.v2(), user("password", "x"), 50126, 400, "invalid_grant"},

@@ -25,6 +25,8 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
+	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
+
 	passwordShown bool // the command line, which every user of the machine can read, holds the database's password
 }
 
@@ -64,6 +66,15 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
 	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
 	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
+	fs.Func("private-issuers", "`HOST[:PORT],...` of issuers of federated credentials that may be fetched from private addresses (default none)", func(list string) error {
+		for host := range strings.SplitSeq(strings.ToLower(list), ",") {
+			if host = strings.TrimSpace(host); host == "" || strings.ContainsAny(host, "/@* ") {
+				return fmt.Errorf("%q is not HOST or HOST:PORT", host)
+			}
+			c.PrivateIssuers = append(c.PrivateIssuers, host)
+		}
+		return nil
+	})
 	fs.BoolVar(&c.Verbose, "verbose", false, "log every request")
 	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
 		return c, err

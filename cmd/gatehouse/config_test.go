@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,6 +25,9 @@ func TestParseUp(t *testing.T) {
 		{"--public-url https://user@x", "--public-url"},
 		{"--public-url https://token.example", "token"},
 		{"--domain mytokens.example", "token"},
+		{"--private-issuers Git.example:8443,10.0.0.7", ""},
+		{"--private-issuers https://git.example", "private-issuers"},
+		{"--private-issuers a,,b", "private-issuers"},
 		{"--nonsense", "nonsense"},
 		{"extra", `"extra"`},
 	} {
@@ -33,6 +37,8 @@ func TestParseUp(t *testing.T) {
 			t.Errorf("up %s: %v", c.args, err)
 		case c.fail != "" && (err == nil || !strings.Contains(err.Error(), c.fail)):
 			t.Errorf("up %s: error %v, want one with %q", c.args, err, c.fail)
+		case strings.Contains(c.args, "Git.example") && !slices.Equal(got.PrivateIssuers, []string{"git.example:8443", "10.0.0.7"}):
+			t.Errorf("up %s: private issuers %q", c.args, got.PrivateIssuers)
 		case strings.Contains(c.args, "Gate.example") && got.PublicURL != "https://gate.example:9443":
 			t.Errorf("up %s: public URL %q", c.args, got.PublicURL)
 		}

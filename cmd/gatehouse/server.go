@@ -135,11 +135,10 @@ func (s *server) start(ctx context.Context) (err error) {
 				return cas.webhooks.Issue(pki.Request{CommonName: guid.String(), Client: true})
 			},
 		},
-		ServiceAccountIssuer: func(tenant, guid directory.ID) string {
-			return set.PublicURL + "/oidc/" + tenant.String() + "/" + guid.String() + "/"
-		},
 		Log: s.log,
 	}
+	issuers := &aks.Issuers{Feed: s.feed, ControlPlanes: s.clusters, Public: set.PublicURL, Log: s.log}
+	s.clusters.ServiceAccountIssuer = issuers.URL
 
 	reviews := &webhook.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, BoundGroups: s.clusters.BoundGroups}
 	s.serve("webhooks", ln.webhook, &front.Server{
@@ -151,18 +150,19 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("clusters", s.clusters.Stop)
-	clusters := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Audit: s.audit, Log: s.log}
+	clusters := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Issuer: issuers.URL, Audit: s.audit, Log: s.log}
 	if err := clusters.Start(ctx); err != nil {
 		return err
 	}
 	s.onStop("provisioning", clusters.Stop)
 
 	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
+	identity.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
 	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
 
 	faces := front.Faces{
-		STS: identity.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(),
+		STS: identity.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
 		Domain: s.facts.Domain, Ready: s.whyNotReady,
 	}
 	handler := web.Requests(faces.Handler(public, ln.front.Addr().String()), s.log)
