@@ -334,3 +334,12 @@ func TestSweepKeepsWhatRuns(t *testing.T) {
 	w.must(w.provisioner.Sweep(w.ctx))
 	w.as("admin", "GET", a.Header().Get("Azure-AsyncOperation"), nil).want(200)
 }
+
+// TestStopAtAnyMoment: a stop that comes while the provisioner looks at the clusters ends it too.
+func TestStopAtAnyMoment(t *testing.T) {
+	w := newWorld(t)
+	for range 1000 {
+		w.halt()
+		w.boot()
+	}
+}
