@@ -40,15 +40,8 @@ func getPool(w http.ResponseWriter, q *arm.Request) error {
 
 // putPool adds or scales a pool. Its answer has no operation to poll: clients poll the pool's provisioningState.
 func (p *Provisioner) putPool(w http.ResponseWriter, q *arm.Request) error {
-	raw, err := readAll(q)
+	body, err := readObject(q, "properties")
 	if err != nil {
-		return err
-	}
-	body, err := parseObject("", raw)
-	if err != nil {
-		return err
-	}
-	if err := body.canonical("properties"); err != nil {
 		return err
 	}
 	properties, err := body.object("properties")

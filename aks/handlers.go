@@ -181,15 +181,8 @@ func listClusters(w http.ResponseWriter, q *arm.Request) error {
 
 // patchCluster changes tags, which no control plane knows of.
 func (p *Provisioner) patchCluster(w http.ResponseWriter, q *arm.Request) error {
-	raw, err := readAll(q)
+	body, err := readObject(q, "tags")
 	if err != nil {
-		return err
-	}
-	body, err := parseObject("", raw)
-	if err != nil {
-		return err
-	}
-	if err := body.canonical("tags"); err != nil {
 		return err
 	}
 	tags, err := member[map[string]string](body, "tags", "an object of strings")
@@ -294,6 +287,18 @@ func unknownAction(_ http.ResponseWriter, q *arm.Request) error {
 		return err
 	}
 	return fault.New(fault.Invalid, "Operation '%.100s' is not available in this version of Gatehouse.", q.PathValue("action"))
+}
+
+// readObject reads a body that is a JSON object, and gives these of its names their usual spelling.
+func readObject(q *arm.Request, names ...string) (body object, err error) {
+	raw, err := readAll(q)
+	if err != nil {
+		return body, err
+	}
+	if body, err = parseObject("", raw); err != nil {
+		return body, err
+	}
+	return body, body.canonical(names...)
 }
 
 func readAll(q *arm.Request) ([]byte, error) {
