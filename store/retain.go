@@ -38,3 +38,9 @@ func (db *DB) Sweep(ctx context.Context) error {
 	_, err := db.write.ExecContext(ctx, `DELETE FROM secrets WHERE expires <= $1`, db.now().UnixMicro())
 	return db.failed(ctx, "sweep secrets", err)
 }
+
+// Scrub rewrites the database so that nothing that was overwritten or deleted is left in its files. It takes
+// as long as copying them, keeps writers out meanwhile, and needs as much free space again.
+func (db *DB) Scrub(ctx context.Context) error {
+	return db.failed(ctx, "rewrite the database", db.engine.scrub(ctx, db.write))
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ var sqliteEngine = engine{
 	lockHead:   selectHead,
 	param:      func(int) string { return "?" }, // $n is a name to SQLite, and looked for among all others
 	advice:     sqliteAdvice,
+	scrub:      sqliteScrub,
 }
 
 func openSQLite(path string) (*DB, error) {
@@ -79,6 +81,21 @@ func ownFile(path string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	return nil
+}
+
+// sqliteScrub builds the file anew from its live content, and empties the log, which held the old pages.
+func sqliteScrub(ctx context.Context, writer *sql.DB) error {
+	if _, err := writer.ExecContext(ctx, `VACUUM`); err != nil {
+		return err
+	}
+	var busy, pages, done int
+	if err := writer.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &done); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return errors.New("a reader kept the log from being emptied")
 	}
 	return nil
 }

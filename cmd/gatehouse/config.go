@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/gatehouse-k8s/gatehouse/seal"
 )
 
 // Config is everything that can be chosen. An empty one starts a working server.
@@ -24,6 +26,9 @@ type Config struct {
 	Database      string // empty: SQLite in the data directory
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
+
+	MasterKey    seal.Source // zero: a file in the data directory, made at first start
+	OldMasterKey seal.Source // what MasterKey replaces; zero: none
 
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
 
@@ -66,6 +71,8 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
 	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
 	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
+	fs.Func("master-key", "`SOURCE` of the key that encrypts the secrets in the database: file:/path, env:NAME or kms:unix:///path/of/socket (default file:DIR/master-key, made at first start)", sourceFlag(&c.MasterKey))
+	fs.Func("old-master-key", "`SOURCE` of the master key before, when --master-key names a new one", sourceFlag(&c.OldMasterKey))
 	fs.Func("private-issuers", "`HOST[:PORT],...` of issuers of federated credentials that may be fetched from private addresses (default none)", func(list string) error {
 		for host := range strings.SplitSeq(strings.ToLower(list), ",") {
 			if host = strings.TrimSpace(host); host == "" || strings.ContainsAny(host, "/@* ") {
@@ -84,6 +91,13 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 		c.Database = os.Getenv("GATEHOUSE_DATABASE")
 	}
 	return c, c.check()
+}
+
+func sourceFlag(into *seal.Source) func(string) error {
+	return func(text string) (err error) {
+		*into, err = seal.ParseSource(text)
+		return err
+	}
 }
 
 // check refuses values that could never work, each with the flag's name.

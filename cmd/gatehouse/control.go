@@ -155,6 +155,15 @@ func (s *server) controlHandler() http.Handler {
 		}
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
+	m.Handle("GET /master-key", func(w http.ResponseWriter, r *http.Request) error {
+		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
+	})
+	m.Handle("POST /master-key/roll", func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.sealed.Roll(r.Context()); err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
+	})
 	return m
 }
 
