@@ -214,22 +214,24 @@ func (l *Log) scrub(ctx context.Context) error {
 	if err := l.store.Scrub(ctx); err != nil {
 		return err
 	}
-	return l.store.Write(ctx, func(tx feed.Tx) error {
+	var clean dataKey
+	err := l.store.Write(ctx, func(tx feed.Tx) error {
 		key, err := l.refresh(ctx, tx)
-		if err != nil || !key.Scrub {
+		if err != nil {
 			return err
 		}
-		clean := *key
+		clean = *key
 		clean.Scrub = false
 		if err := clean.encode(); err != nil {
 			return err
 		}
-		if _, err := tx.Append(ctx, feed.Change{Secrets: []feed.Secret{clean.record()}}); err != nil {
-			return err
-		}
-		l.key.Store(&clean) // were the commit to fail, refresh would find the other record again
-		return nil
+		_, err = tx.Append(ctx, feed.Change{Secrets: []feed.Secret{clean.record()}})
+		return err
 	})
+	if err == nil {
+		l.key.Store(&clean)
+	}
+	return err
 }
 
 // Roll seals every secret under a new data key and leaves nothing of the old one in the store's files.

@@ -160,7 +160,7 @@ func (s *server) controlHandler() http.Handler {
 	})
 	m.Handle("POST /master-key/roll", func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.sealed.Roll(r.Context()); err != nil {
-			return err
+			return fault.New(fault.Unavailable, "%v", err).Wrap(err) // whoever reaches this socket may know
 		}
 		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
 	})
