@@ -173,3 +173,48 @@ func TestSQLiteTroubles(t *testing.T) {
 		wantError(t, err, path, "the file is damaged", "restore the last backup")
 	})
 }
+
+// TestSQLiteScrub: what was overwritten and deleted is gone from the file and from its log.
+func TestSQLiteScrub(t *testing.T) {
+	ctx, path := t.Context(), storetest.SQLite(t)
+	db := storetest.Open(t, path)
+	put := func(body string) {
+		t.Helper()
+		var c feed.Change
+		for _, r := range things(50, 1) {
+			r.Body = []byte(body)
+			c.Secrets = append(c.Secrets, feed.Secret{Record: r})
+		}
+		err := db.Write(ctx, func(tx feed.Tx) error {
+			_, err := tx.Append(ctx, c)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	onDisk := func(text string) bool {
+		t.Helper()
+		for _, name := range []string{path, path + "-wal"} {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(content), text) {
+				return true
+			}
+		}
+		return false
+	}
+	put("FORMER")
+	put("PRESENT")
+	if !onDisk("FORMER") {
+		t.Fatal("the test has nothing to find")
+	}
+	if err := db.Scrub(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if onDisk("FORMER") || !onDisk("PRESENT") {
+		t.Error("the former secrets are still there, or the present ones are not")
+	}
+}
