@@ -71,8 +71,9 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
 	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
 	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
-	fs.Func("master-key", "`SOURCE` of the key that encrypts the secrets in the database: file:/path, env:NAME or kms:unix:///path/of/socket (default file:DIR/master-key, made at first start)", sourceFlag(&c.MasterKey))
-	fs.Func("old-master-key", "`SOURCE` of the master key before, when --master-key names a new one", sourceFlag(&c.OldMasterKey))
+	var masterKey, oldMasterKey string // no Func: the flag package would print what it cannot read, which may be a key
+	fs.StringVar(&masterKey, "master-key", "", "`SOURCE` of the key that encrypts the secrets in the database: file:/path, env:NAME or kms:unix:///path/of/socket (default file:DIR/master-key, made at first start)")
+	fs.StringVar(&oldMasterKey, "old-master-key", "", "`SOURCE` of the master key before, when --master-key names a new one")
 	fs.Func("private-issuers", "`HOST[:PORT],...` of issuers of federated credentials that may be fetched from private addresses (default none)", func(list string) error {
 		for host := range strings.SplitSeq(strings.ToLower(list), ",") {
 			if host = strings.TrimSpace(host); host == "" || strings.ContainsAny(host, "/@* ") {
@@ -86,6 +87,9 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
 		return c, err
 	}
+	if err := c.sources(masterKey, oldMasterKey); err != nil {
+		return c, err
+	}
 	c.passwordShown = hasPassword(c.Database)
 	if c.Database == "" { // not the flag's default, which --help would print
 		c.Database = os.Getenv("GATEHOUSE_DATABASE")
@@ -93,11 +97,23 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	return c, c.check()
 }
 
-func sourceFlag(into *seal.Source) func(string) error {
-	return func(text string) (err error) {
-		*into, err = seal.ParseSource(text)
-		return err
+// sources reads where the master keys come from.
+func (c *Config) sources(masterKey, old string) (err error) {
+	if old != "" && masterKey == "" {
+		return usageError{errors.New("--old-master-key goes with --master-key, which names the new one")}
 	}
+	for _, f := range []struct {
+		name, text string
+		into       *seal.Source
+	}{{"master-key", masterKey, &c.MasterKey}, {"old-master-key", old, &c.OldMasterKey}} {
+		if f.text == "" {
+			continue
+		}
+		if *f.into, err = seal.ParseSource(f.text); err != nil {
+			return usageError{fmt.Errorf("--%s %w", f.name, err)}
+		}
+	}
+	return nil
 }
 
 // check refuses values that could never work, each with the flag's name.
