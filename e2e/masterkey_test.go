@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/internal/kms/kmstest"
+	"github.com/gatehouse-k8s/gatehouse/store/storetest"
 )
 
 const (
@@ -98,7 +99,7 @@ func (d *deployment) refusesToStart(args []string, texts ...string) {
 func (d *deployment) content() (list []string) {
 	d.t.Helper()
 	err := filepath.WalkDir(d.dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil || e.IsDir() || e.Name() == "lock" || strings.HasPrefix(e.Name(), "gatehouse.db-") {
+		if err != nil || e.IsDir() || e.Name() == "lock" || e.Name() == "audit.log" || strings.HasPrefix(e.Name(), "gatehouse.db-") {
 			return err
 		}
 		content, err := os.ReadFile(path)
@@ -212,4 +213,62 @@ func TestMasterKeyFromElsewhere(t *testing.T) {
 	d.stop()
 	d.refusesToStart([]string{"--master-key", kms}, "is not the master key of")
 	d.start()
+}
+
+// TestReplicasShareTheirKeys runs two servers on one PostgreSQL database: a token of either is good at the other, whatever becomes of
+// the keys, and without the master key there is no second one.
+func TestReplicasShareTheirKeys(t *testing.T) {
+	t.Setenv("GATEHOUSE_DATABASE", storetest.Postgres(t))
+	t.Setenv("GATEHOUSE_E2E_KEY", keyOne)
+	key := []string{"--master-key", "env:GATEHOUSE_E2E_KEY", "--public-url", "https://localhost:18443"}
+	a := up(t, key...)
+	stranger := &deployment{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	stranger.refusesToStart(nil, "master-key is missing", "sealed under the master key")
+	if _, err := os.Stat(filepath.Join(stranger.dir, "master-key")); !os.IsNotExist(err) {
+		t.Errorf("the refused server made a key: %v", err)
+	}
+	b := up(t, key...)
+
+	const admin, graph = "admin@gatehouse.internal", "https://graph.microsoft.com/"
+	password := a.adminPassword()
+	check := func(when string) (kid string) {
+		t.Helper()
+		for _, pair := range [][2]*deployment{{a, b}, {b, a}} {
+			got := pair[0].token(admin, password, azureCLI, graph+".default")
+			header, _, _ := parts(t, got.Access)
+			kid = header["kid"].(string)
+			eventually(t, 5*time.Second, when+": the other replica takes the token", func() (bool, string) {
+				status, body := pair[1].call("GET", graph+"v1.0/me", got.Access, nil)
+				return status == 200 && slices.Contains(pair[1].kids(), kid), body
+			})
+		}
+		return kid
+	}
+	first := check("at first")
+	a.run("gatehouse", "keys", "--data-dir", a.dir, "--roll")
+	eventually(t, 5*time.Second, "the other replica publishes the next key", func() (bool, string) {
+		kids := b.kids()
+		return len(kids) == 2, strings.Join(kids, " ")
+	})
+	if kid := check("after a roll"); kid != first {
+		t.Errorf("the new key %s signs at once", kid)
+	}
+	b.run("gatehouse", "master-key", "--data-dir", b.dir, "--roll")
+	check("after everything was encrypted anew")
+	b.run("gatehouse", "keys", "--data-dir", b.dir, "--withdraw", first)
+	eventually(t, 5*time.Second, "the withdrawn key is gone everywhere", func() (bool, string) {
+		kids := a.kids()
+		return !slices.Contains(kids, first), strings.Join(kids, " ")
+	})
+	if kid := check("after a withdrawal"); kid == first {
+		t.Error("a withdrawn key signs")
+	}
+	if n := len(a.kids()); n != 1 {
+		t.Errorf("%d keys are published, want the one that was published before", n)
+	}
+	b.stop()
+	events, err := os.ReadFile(filepath.Join(b.dir, "audit.log"))
+	if err != nil || !bytes.Contains(events, []byte(`"keys/withdraw","target":"`+first)) || !bytes.Contains(events, []byte(`"master-key/roll"`)) {
+		t.Errorf("the audit log does not say what was done: %s (%v)", events, err)
+	}
 }
