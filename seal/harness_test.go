@@ -154,11 +154,11 @@ func (d *dying) Write(ctx context.Context, plan func(feed.Tx) error) error {
 	})
 }
 
-func (d *dying) Scrub(ctx context.Context) error {
+func (d *dying) Scrub(ctx context.Context, whole bool) error {
 	if d.scrubs--; d.scrubs < 0 {
 		return errKilled
 	}
-	return d.DB.Scrub(ctx)
+	return d.DB.Scrub(ctx, whole)
 }
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -32,7 +32,8 @@ type keyRecord struct {
 	Master  string     `json:"master"` // what kind of master key wraps it: local or kms
 	Wrapped kms.Sealed `json:"wrapped"`
 	Check   []byte     `json:"check"`           // tells the right data key from any other
-	Scrub   bool       `json:"scrub,omitempty"` // the database's files may still hold what was there before this key
+	Scrub   bool       `json:"scrub,omitempty"` // the store's files may still hold what was there before this key
+	Plain   bool       `json:"plain,omitempty"` // and that was plaintext
 }
 
 // dataKey is a data key ready for use.

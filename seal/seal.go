@@ -18,8 +18,9 @@ type Store interface {
 	feed.Log
 	fmt.Stringer // names it in messages
 
-	// Scrub leaves nothing in the store's files of what was overwritten or deleted.
-	Scrub(ctx context.Context) error
+	// Scrub leaves nothing in the store's files of what secrets held before; with whole, also of what was written
+	// before the store could be sealed.
+	Scrub(ctx context.Context, whole bool) error
 }
 
 const (
@@ -145,7 +146,7 @@ func (l *Log) begin(ctx context.Context) (err error) {
 			if isSealed(s.Body) {
 				return s, fmt.Errorf("%s holds sealed secrets but not the data key that opens them; restore the last backup of the database", l.store)
 			}
-			fresh.Scrub = true // it was there in plain
+			fresh.Scrub, fresh.Plain = true, true
 			return s, nil
 		})
 		if err != nil {
@@ -165,14 +166,13 @@ func (l *Log) replace(ctx context.Context, due func(*dataKey) bool, scrub bool) 
 	if err != nil {
 		return err
 	}
-	fresh.Scrub = scrub
 	replaced := false
 	err = l.store.Write(ctx, func(tx feed.Tx) error {
 		key, err := l.refresh(ctx, tx)
 		if replaced = err == nil && due(key); !replaced {
 			return err
 		}
-		fresh.Scrub = fresh.Scrub || key.Scrub
+		fresh.Scrub, fresh.Plain = scrub || key.Scrub, key.Plain
 		return l.rewrite(ctx, tx, fresh, key.open)
 	})
 	if err != nil {
@@ -211,24 +211,24 @@ func (l *Log) rewrite(ctx context.Context, tx feed.Tx, under *dataKey, open func
 
 // scrub rewrites the store's files and notes that it is done.
 func (l *Log) scrub(ctx context.Context) error {
-	if err := l.store.Scrub(ctx); err != nil {
+	clean := *l.key.Load()
+	if err := l.store.Scrub(ctx, clean.Plain); err != nil {
 		return err
 	}
-	var clean dataKey
+	clean.Scrub, clean.Plain = false, false
+	if err := clean.encode(); err != nil {
+		return err
+	}
+	noted := false
 	err := l.store.Write(ctx, func(tx feed.Tx) error {
 		key, err := l.refresh(ctx, tx)
-		if err != nil {
-			return err
-		}
-		clean = *key
-		clean.Scrub = false
-		if err := clean.encode(); err != nil {
+		if noted = err == nil && bytes.Equal(key.ID, clean.ID); !noted { // another replica has another key to scrub after
 			return err
 		}
 		_, err = tx.Append(ctx, feed.Change{Secrets: []feed.Secret{clean.record()}})
 		return err
 	})
-	if err == nil {
+	if err == nil && noted {
 		l.key.Store(&clean)
 	}
 	return err

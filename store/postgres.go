@@ -104,7 +104,7 @@ func listenOnce(ctx context.Context, config *pgx.ConnConfig, news chan<- struct{
 }
 
 // postgresScrub writes the table of secrets anew. What the server's own log and its backups hold is not in our hands.
-func postgresScrub(ctx context.Context, writer *sql.DB) error {
+func postgresScrub(ctx context.Context, writer *sql.DB, _ bool) error {
 	_, err := writer.ExecContext(ctx, `VACUUM (FULL) secrets`)
 	return err
 }

@@ -39,8 +39,9 @@ func (db *DB) Sweep(ctx context.Context) error {
 	return db.failed(ctx, "sweep secrets", err)
 }
 
-// Scrub rewrites the database so that nothing that was overwritten or deleted is left in its files. It takes
-// as long as copying them, keeps writers out meanwhile, and needs as much free space again.
-func (db *DB) Scrub(ctx context.Context) error {
-	return db.failed(ctx, "rewrite the database", db.engine.scrub(ctx, db.write))
+// Scrub leaves nothing in the database's files of what secrets held before. With whole, that is also what a version before
+// Scrub may have left there: then the database is written anew, which takes as long as copying it, keeps writers out
+// meanwhile and needs as much room again.
+func (db *DB) Scrub(ctx context.Context, whole bool) error {
+	return db.failed(ctx, "scrub the database", db.engine.scrub(ctx, db.write, whole))
 }

@@ -34,6 +34,7 @@ func openSQLite(path string) (*DB, error) {
 	db.write, err = openPool(path, 1,
 		"journal_mode(wal)",
 		"synchronous(full)",            // a commit has reached the disk when it returns
+		"secure_delete(true)",          // what is overwritten or deleted is gone from the file, see sqliteScrub
 		"temp_store(memory)",           // the undo log of a statement need not survive
 		"cache_size(-65536)",           // 64 MiB, for large changes
 		"journal_size_limit(67108864)", // the log shrinks again after one
@@ -85,10 +86,13 @@ func ownFile(path string) error {
 	return nil
 }
 
-// sqliteScrub builds the file anew from its live content, and empties the log, which held the old pages.
-func sqliteScrub(ctx context.Context, writer *sql.DB) error {
-	if _, err := writer.ExecContext(ctx, `VACUUM`); err != nil {
-		return err
+// sqliteScrub empties the log, which holds old pages. The file itself holds none, but for what was written before secure_delete
+// was on: to be rid of that it is built anew from its live content.
+func sqliteScrub(ctx context.Context, writer *sql.DB, whole bool) error {
+	if whole {
+		if _, err := writer.ExecContext(ctx, `VACUUM`); err != nil {
+			return err
+		}
 	}
 	var busy, pages, done int
 	if err := writer.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &done); err != nil {

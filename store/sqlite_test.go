@@ -74,7 +74,7 @@ func TestSQLiteIsPrivate(t *testing.T) {
 func TestSQLiteSettings(t *testing.T) {
 	db := storetest.Open(t, storetest.SQLite(t))
 	for pragma, want := range map[string]string{
-		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "temp_store": "2",
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "temp_store": "2", "secure_delete": "1",
 	} {
 		var got string
 		if err := db.Writer().QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
@@ -211,10 +211,23 @@ func TestSQLiteScrub(t *testing.T) {
 	if !onDisk("FORMER") {
 		t.Fatal("the test has nothing to find")
 	}
-	if err := db.Scrub(ctx); err != nil {
+	scrub := func(whole, left bool) {
+		t.Helper()
+		if err := db.Scrub(ctx, whole); err != nil {
+			t.Fatal(err)
+		}
+		if onDisk("FORMER") != left || !onDisk("PRESENT") {
+			t.Errorf("after a scrub (whole: %v) the former secrets are there: %v, want %v; or the present ones are not", whole, !left, left)
+		}
+	}
+	scrub(false, false)
+
+	// As a version did that did not care.
+	if _, err := db.Writer().Exec(`PRAGMA secure_delete = 0`); err != nil {
 		t.Fatal(err)
 	}
-	if onDisk("FORMER") || !onDisk("PRESENT") {
-		t.Error("the former secrets are still there, or the present ones are not")
-	}
+	put(strings.Repeat("FORMER", 500))
+	put("PRESENT")
+	scrub(false, true)
+	scrub(true, false)
 }

@@ -614,7 +614,8 @@ func testScrub(t *trial) {
 	db, other := t.open(), t.open()
 	t.putSecret(db, secret("a", "1", time.Time{}), secret("b", "1", time.Time{}))
 	at := t.put(db, thing("a", "1"))
-	t.try(db.Scrub(t.ctx))
+	t.try(db.Scrub(t.ctx, false))
+	t.try(db.Scrub(t.ctx, true))
 	for _, db := range []*store.DB{db, other} {
 		t.wantState(db, thing("a", "1"))
 		if got, err := db.Secret(t.ctx, "test/thing", "b"); err != nil || string(got.Body) != "1" {
