@@ -26,6 +26,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
 	"github.com/gatehouse-k8s/gatehouse/store/storetest"
 	"github.com/gatehouse-k8s/gatehouse/sts"
@@ -57,7 +58,7 @@ func newWorld(t testing.TB) *world {
 	quiet := slog.New(slog.DiscardHandler)
 	w.feed = &feed.Follower{Log: storetest.Open(t, storetest.SQLite(t)), Logger: quiet}
 	w.must(w.feed.Start(w.ctx, map[string]feed.State{
-		directory.Part: new(directory.State), sts.Part: new(sts.State), rbac.Part: new(rbac.State), arm.Part: new(arm.State), aks.Part: new(aks.State),
+		directory.Part: new(directory.State), sts.Part: new(sts.State), rbac.Part: new(rbac.State), arm.Part: new(arm.State), aks.Part: new(aks.State), identity.Part: new(identity.State),
 	}))
 	keys := &sts.Keys{Feed: w.feed}
 	w.must(keys.Ensure(w.ctx))
@@ -88,7 +89,7 @@ func (w *world) boot() {
 		Feed: w.feed, ControlPlanes: w.planes, Issuer: (&aks.Issuers{Public: "https://gatehouse.test"}).URL, Audit: w.server.Audit, Log: slog.New(slog.DiscardHandler),
 		Pause: func(ctx context.Context, _ int) bool { return w.planes.retry(ctx) },
 	}
-	w.server.Providers = []arm.Provider{w.provisioner}
+	w.server.Providers = []arm.Provider{w.provisioner, &identity.Provider{Users: aks.UsersOf}}
 	w.web = w.server.Handler()
 	w.must(w.provisioner.Start(w.ctx))
 }

@@ -166,5 +166,5 @@ type ServicePrincipal struct {
 	Explicit  bool                  `json:"explicit,omitempty"` // the resource is the identity itself, user-assigned; else the identity is part of it
 	Federated []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
 
-	Created     time.Time            `json:"created"`
+	Created time.Time `json:"created"`
 }
