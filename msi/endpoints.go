@@ -147,6 +147,9 @@ func (e *Endpoints) Open(name string, form Form) (*Opened, error) {
 // is fault.NotFound. The name may be one that Open took, also if the identity has been deleted since.
 func (e *Endpoints) Close(name string, form Form) ([]Endpoint, error) {
 	sp, missing := directory.In(e.Feed.View()).FindManagedIdentity(name)
+	if missing != nil && !fault.Is(missing, fault.NotFound) {
+		return nil, missing // several have the name
+	}
 	e.mu.Lock()
 	var ended []*endpoint
 	for k, p := range e.open {

@@ -310,6 +310,9 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v does not name them", name, err)
 		}
 	}
+	if _, err := w.ends.Close("robot", ""); !fault.Is(err, fault.Conflict) || len(w.ends.List()) != 3 {
+		t.Errorf("closing one of two: %v, %d are open", err, len(w.ends.List()))
+	}
 	if _, err := ParseForm("vm"); !fault.Is(err, fault.Invalid) {
 		t.Error(err)
 	}

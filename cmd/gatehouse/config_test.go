@@ -89,6 +89,8 @@ func TestExecute(t *testing.T) {
 		{"up --help", 0, "-data-dir", ""},
 		{"nothing", 2, "", `there is no command "nothing"`},
 		{"env --shell tcsh", 2, "", "choose sh, fish or powershell"},
+		{"env --stop", 2, "", "need --identity"},
+		{"env --identity x --form vm", 2, "", "appservice, imds or arc"},
 		{"keys --roll --withdraw x", 2, "", "exclude each other"},
 	} {
 		var out, errs strings.Builder
