@@ -9,4 +9,6 @@
 // guard against other machines and against pages in browsers; the secrets guard against other users of this machine as well.
 //
 //	Host ▶ headers of browsers and proxies ▶ secret ▶ Metadata ▶ which identity ▶ sts: principal, resource, token, audit
+//
+// The IMDS form asks for its secret first: what is for other hosts passes through, for those who have it.
 package msi
