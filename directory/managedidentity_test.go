@@ -121,3 +121,20 @@ func TestIdentityCredentials(t *testing.T) {
 		t.Errorf("%+v", now)
 	}
 }
+
+// TestIdentityIsNoLastAdministrator: the deletion of a resource could take the tenant's last administrator away.
+func TestIdentityIsNoLastAdministrator(t *testing.T) {
+	w := newWorld(t)
+	sp := w.identity(robotResource)
+	w.write(feed.Record{Kind: KindRoleAssignment, Key: pair(GlobalAdministrator, sp.ID), Tenant: w.tenant.ID.String(), Body: []byte("{}")})
+	if !w.State().HasRole(sp.ID, GlobalAdministrator) {
+		t.Fatal("the identity is no administrator")
+	}
+	if err := w.DeleteUser(w.ctx, System, w.admin.ID); !fault.Is(err, fault.Invalid) {
+		t.Errorf("the last person who is an administrator can be deleted: %v", err)
+	}
+	w.write(w.State().ManagedIdentityRemoval(sp.ID)...)
+	if w.State().HasRole(sp.ID, GlobalAdministrator) {
+		t.Error("the role outlives the identity")
+	}
+}
