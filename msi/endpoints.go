@@ -139,7 +139,7 @@ func (e *Endpoints) Open(name string, form Form) (*Opened, error) {
 		e.open = map[key]*endpoint{}
 	}
 	e.open[k] = p
-	e.log().Info("identity endpoint opened", "identity", sp.Resource, "form", form, "address", p.Address)
+	e.note(p, "opened")
 	return &Opened{p.Endpoint, p.secret}, nil
 }
 
@@ -168,6 +168,7 @@ func (e *Endpoints) Close(name string, form Form) ([]Endpoint, error) {
 	out := describe(ended)
 	for _, p := range ended {
 		p.stop()
+		e.note(p, "closed")
 	}
 	return out, nil
 }
@@ -203,12 +204,22 @@ func (e *Endpoints) Shutdown(context.Context) error {
 	return nil
 }
 
+// note records that an endpoint was opened or closed.
+func (e *Endpoints) note(p *endpoint, what string) {
+	e.Audit.Record(audit.Event{
+		Time: e.now().UTC(), Action: "identity endpoint", Actor: p.identity.String(), Target: p.Resource, Outcome: audit.Allowed,
+		Details: map[string]string{"change": what, "form": string(p.Form), "address": p.Address},
+	})
+	e.log().Info("identity endpoint "+what, "identity", p.Resource, "form", p.Form, "address", p.Address)
+}
+
 func (e *Endpoints) pruneLocked() {
 	dir := directory.In(e.Feed.View())
 	for k, p := range e.open {
 		if dir.ServicePrincipal(k.identity) == nil {
 			delete(e.open, k)
 			p.stop()
+			e.note(p, "closed")
 		}
 	}
 }
