@@ -3,10 +3,7 @@ package msi
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"log/slog"
 	"net/http"
-	"net/http/httputil"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -17,12 +14,6 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
-
-// ProxyUser is the user name that stands before an IMDS endpoint's secret in HTTP_PROXY, by which such a value is known as one of ours.
-const ProxyUser = "gatehouse-identity"
-
-// imdsHost is the cloud's fixed address of the instance metadata service.
-const imdsHost = "169.254.169.254"
 
 // endpoint is an open listener.
 type endpoint struct {
@@ -63,47 +54,6 @@ func (p *endpoint) handler() http.Handler {
 	return here
 }
 
-// asProxy answers what is for the metadata address, and sends the rest where it is for: HTTP_PROXY leads all plain HTTP here. Nothing is
-// answered or sent on without the secret.
-func (p *endpoint) asProxy(here http.Handler) http.Handler {
-	var elsewhere http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.render(w, r, fault.New(fault.Invalid, "this proxy answers for http://%s only", imdsHost))
-	})
-	if to := p.endpoints.Proxy; to != nil {
-		elsewhere = &httputil.ReverseProxy{
-			Rewrite:   func(*httputil.ProxyRequest) {}, // headers of this hop, the secret among them, are taken out anyway
-			Transport: &http.Transport{Proxy: http.ProxyURL(to), DisableCompression: true},
-			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-				http.Error(w, err.Error(), http.StatusBadGateway)
-			},
-			ErrorLog: slog.NewLogLogger(p.endpoints.log().Handler(), slog.LevelDebug),
-		}
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, password, ok := (&http.Request{Header: http.Header{"Authorization": r.Header.Values("Proxy-Authorization")}}).BasicAuth()
-		switch {
-		case !r.URL.IsAbs() || r.URL.Scheme != "http" || r.URL.User != nil:
-			p.render(w, r, p.refuse(r, fault.Invalid, "this is a proxy for plain HTTP; set HTTP_PROXY as gatehouse env prints it"))
-		case !ok || user != ProxyUser || !p.matches(password):
-			w.Header().Set("Proxy-Authenticate", `Basic realm="gatehouse identity endpoint"`)
-			http.Error(w, p.refuse(r, fault.Unauthenticated, "the secret in Proxy-Authorization is missing or wrong").Error(), http.StatusProxyAuthRequired)
-		case r.URL.Host == imdsHost || r.URL.Host == imdsHost+":80":
-			here.ServeHTTP(w, r)
-		case addressed(r.URL.Hostname()):
-			p.render(w, r, p.refuse(r, fault.Denied, "there is nothing at "+r.URL.Hostname()+" for this proxy"))
-		default:
-			elsewhere.ServeHTTP(w, r)
-		}
-	})
-}
-
-// addressed reports whether a host is a link-local or loopback address in any spelling: another way to say the metadata address, or a way
-// back to this machine.
-func addressed(host string) bool {
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && (addr.Unmap().IsLinkLocalUnicast() || addr.Unmap().IsLoopback())
-}
-
 // checked demands what every form demands: the name that the client was given, a client on this machine, and none of the headers by which
 // a browser or a proxy is known. So neither a page with a name that was pointed here, nor a request that somebody was made to send,
 // gets a token.
@@ -135,32 +85,6 @@ func (p *endpoint) checked(h web.Handler) web.Handler {
 func (p *endpoint) matches(given string) bool {
 	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(p.secret))
 	return p.secret != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1
-}
-
-// appService is the form of App Service ("How to use managed identities for App Service"), in both versions that clients use: azidentity the
-// newer, az the older.
-func (p *endpoint) appService(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	header := map[string]string{"2017-09-01": "secret", "2019-08-01": "X-Identity-Header"}[q["api-version"]]
-	if header == "" {
-		return badVersion(q["api-version"], "2019-08-01 or 2017-09-01")
-	}
-	if given := r.Header.Values(header); len(given) != 1 || !p.matches(given[0]) {
-		return p.refuse(r, fault.Unauthenticated, "the secret in the header "+header+" is missing or wrong; use the one that gatehouse env prints")
-	}
-	return p.token(w, r, q)
-}
-
-// imds is the form of virtual machines ("How to use managed identities to acquire an access token", REST).
-func (p *endpoint) imds(w http.ResponseWriter, r *http.Request) error {
-	q, err := p.metadata(r)
-	if err != nil {
-		return err
-	}
-	return p.token(w, r, q)
 }
 
 // metadata demands the header that no page can set elsewhere, and reads the query.

@@ -191,7 +191,7 @@ func TestAttacks(t *testing.T) {
 			t.Errorf("a secret or token is in the logs")
 		}
 	}
-	if !strings.Contains(logs, `"action":"identity endpoint"`) || !strings.Contains(logs, `"method":"managed identity"`) {
+	if !strings.Contains(logs, `"outcome":"denied","reason":"the Host header is not `) || !strings.Contains(logs, `"change":"opened"`) || !strings.Contains(logs, `"method":"managed identity"`) {
 		t.Error("refusals and tokens are not in the audit log")
 	}
 }
