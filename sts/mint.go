@@ -52,6 +52,8 @@ type accessClaims struct {
 	ClaimNames   map[string]string `json:"_claim_names,omitempty"`
 	ClaimSources map[string]source `json:"_claim_sources,omitempty"`
 
+	Confirmation *Confirmation `json:"cnf,omitempty"`
+
 	Object  string `json:"oid"`
 	Scopes  string `json:"scp,omitempty"`
 	Session string `json:"sid,omitempty"`
@@ -131,7 +133,7 @@ func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := answerV2{TokenType: "Bearer", ExpiresIn: int64(life.Seconds()), ExtExpiresIn: int64(life.Seconds())}
+	a := answerV2{TokenType: x.tokenType(), ExpiresIn: int64(life.Seconds()), ExtExpiresIn: int64(life.Seconds())}
 	if a.AccessToken, err = s.Keys.Sign(ctx, claims, x.target.version == 1); err != nil {
 		return nil, err
 	}
@@ -149,6 +151,14 @@ func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
 		ExpiresOn: epoch(x.now.Add(life)), NotBefore: epoch(x.now.Add(-backdate)), Resource: x.ask.resource,
 		AccessToken: a.AccessToken, RefreshToken: a.RefreshToken, FOCI: a.FOCI, IDToken: a.IDToken, ClientInfo: a.ClientInfo,
 	}, nil
+}
+
+// tokenType is the member of the answer by which clients keep bound and bearer tokens apart.
+func (x *exchange) tokenType() string {
+	if x.bound != nil {
+		return "pop"
+	}
+	return "Bearer"
 }
 
 // forUser adds what only users get: refresh token, ID token, and the account's identity for the client's cache.
@@ -192,7 +202,7 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 	c := &accessClaims{
 		Audience: x.target.audience, Issuer: x.authority.Issuer(tenant, x.target.version),
 		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(life).Unix(),
-		Tenant: tenant, UTI: uti, Version: "1.0",
+		Tenant: tenant, UTI: uti, Version: "1.0", Confirmation: x.bound,
 	}
 	if x.target.version == 2 {
 		c.Version, c.AZP, c.AZPACR = "2.0", id, x.client.acr()

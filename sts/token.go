@@ -25,6 +25,7 @@ type exchange struct {
 	form      form
 	client    *client
 	subject   subject
+	bound     *Confirmation // the key that the token shall be bound to; nil: a bearer token
 	ask       ask
 	target    target
 }
@@ -89,6 +90,9 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, x *exchange) (ans
 	if err != nil {
 		return nil, err
 	}
+	if x.bound, err = confirmationOf(x.form); err != nil {
+		return nil, err
+	}
 	if x.place, err = tenancyOf(x.dir(), r.PathValue("tenant")); err != nil {
 		return nil, err
 	}
@@ -118,9 +122,6 @@ func (s *Server) grantOf(f form) (grant, error) {
 	g, ok := grants[name]
 	if !ok {
 		return nil, fail(70003, clip(name, 80))
-	}
-	if t := f["token_type"]; t != "" && t != "Bearer" {
-		return nil, fail(90013, "token_type '"+clip(t, 40)+"' is not supported; ask for Bearer tokens (kubelogin: without --pop-enabled)")
 	}
 	return g, nil
 }
