@@ -2,12 +2,10 @@ package sts
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
-	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -125,7 +123,7 @@ type answerV1 struct {
 
 // mint signs the tokens of an exchange and puts the answer together.
 func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
-	life, err := s.accessLife()
+	life, err := s.Lifetimes.access(s.random())
 	if err != nil {
 		return nil, err
 	}
@@ -317,13 +315,4 @@ func (s *Server) uti() (string, error) {
 		return "", fmt.Errorf("make a token id: %w", err)
 	}
 	return base64.RawURLEncoding.EncodeToString(b[:]), nil
-}
-
-// accessLife draws the life of an access token: 60 to 90 minutes.
-func (s *Server) accessLife() (time.Duration, error) {
-	n, err := rand.Int(s.random(), big.NewInt(int64(accessRange/time.Second)+1))
-	if err != nil {
-		return 0, fmt.Errorf("draw a token's life: %w", err)
-	}
-	return accessLife + time.Duration(n.Int64())*time.Second, nil
 }

@@ -22,6 +22,7 @@ type Server struct {
 	Keys        *Keys
 	Authorities *Authorities
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
+	Lifetimes   Lifetimes
 	Audit       *audit.Log
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now

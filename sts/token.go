@@ -21,6 +21,7 @@ type exchange struct {
 	address   netip.Addr
 	now       time.Time
 	view      *feed.View
+	lifetimes Lifetimes
 	place     tenancy
 	form      form
 	client    *client
@@ -62,7 +63,7 @@ var grants = map[string]grant{
 // token is the token endpoint.
 func (s *Server) token(version int) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		x := &exchange{version: version, authority: s.Authorities.Of(r), address: web.ClientIP(r), now: s.now(), view: s.Feed.View()}
+		x := &exchange{version: version, authority: s.Authorities.Of(r), address: web.ClientIP(r), now: s.now(), view: s.Feed.View(), lifetimes: s.Lifetimes}
 		answer, err := s.issue(w, r, x)
 		s.record(r, x, err)
 		if err != nil {

@@ -157,6 +157,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	s.onStop("provisioning", clusters.Stop)
 
 	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
+	identity.Lifetimes = s.config.Lifetimes
 	identity.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
 	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
