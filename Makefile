@@ -40,7 +40,7 @@ up: build ## run Gatehouse here: build what is missing, then `gatehouse up`
 	$(BIN)/gatehouse up
 
 .PHONY: test
-test: build $(BIN)/e2e/kubelogin ## run every test: unit, contract, real clients (tools that are missing are named and skipped)
+test: build $(BIN)/e2e/kubelogin $(BIN)/e2e/azsdk ## run every test: unit, contract, real clients (tools that are missing are named and skipped)
 	@command -v gcc >/dev/null && race=-race || { race=; echo "note: gcc is missing (Debian package gcc): testing without the race detector"; }; \
 	CGO_ENABLED=$$([ -n "$$race" ] && echo 1 || echo 0) $(GO) test $$race -timeout 40m $$($(GO) list ./... | grep -v /e2e$$) && \
 	CGO_ENABLED=0 $(GO) test -timeout 40m -count 1 ./e2e
@@ -50,10 +50,15 @@ $(BIN)/e2e/kubelogin:
 	@mkdir -p $(BIN)/e2e
 	GOBIN=$(CURDIR)/$(BIN)/e2e $(GO) install github.com/Azure/kubelogin@$(KUBELOGIN_VERSION)
 
+$(BIN)/e2e/azsdk: $(wildcard e2e/azsdk/*.go) e2e/azsdk/go.mod e2e/azsdk/go.sum
+	@mkdir -p $(BIN)/e2e
+	cd e2e/azsdk && $(GO) build -trimpath -o ../../$@ .
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, govulncheck where it can reach its data
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt needed: $$out"; exit 1; }
 	$(GO) vet ./...
+	cd e2e/azsdk && $(GO) vet -trimpath ./...
 	cd kube && CGO_ENABLED=0 $(GO) vet -trimpath ./...   # as it was built, so that nothing is compiled twice
 	$(GO) tool -modfile=.ci/tools.mod staticcheck ./...
 	@$(GO) tool -modfile=.ci/tools.mod govulncheck ./... || { [ $$? -eq 3 ] && exit 1; echo "govulncheck: could not reach its data; skipped"; }
