@@ -66,6 +66,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck where it can reach its data
 .PHONY: bench
 bench: ## measure, as ratios within one run
 	$(GO) test -run '^$$' -bench TokenReview -benchtime 1x -timeout 30m ./webhook
+	$(GO) test -run '^$$' -bench Tokens -benchtime 1x -timeout 30m ./sts
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./store
 	GATEHOUSE_BENCH=1 $(GO) test -run TestSteps -count 1 -v ./e2e
 

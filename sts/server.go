@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/cache"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -30,6 +31,7 @@ type Server struct {
 
 	once      sync.Once
 	vault     *vault
+	documents *cache.Cache[documentKey, []byte]
 	tokens    *Verifier
 	passwords *guesses      // of passwords, for each (account, address)
 	codes     *meter        // of wrong user codes
@@ -46,6 +48,7 @@ func (s *Server) init() {
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
 		s.passwords = newGuesses(s.now)
+		s.documents = cache.New[documentKey, []byte](maxDocuments)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
