@@ -1,7 +1,6 @@
 package sts
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,6 +43,7 @@ type authRequest struct {
 	Domain    string       `json:"d,omitempty"` // domain_hint
 	MaxAge    *int64       `json:"x,omitempty"` // seconds
 	Info      bool         `json:"f,omitempty"` // client_info is wanted
+	MFA       bool         `json:"w,omitempty"` // a second factor is wanted
 }
 
 // place is the request's tenancy.
@@ -112,11 +112,8 @@ func (q *authRequest) read(f form) error {
 			return fail(90013, "the parameter "+name+" is not supported; send its contents as parameters")
 		}
 	}
-	if claims := f["claims"]; claims != "" {
-		var object map[string]json.RawMessage
-		if json.Unmarshal([]byte(claims), &object) != nil || object == nil {
-			return fail(90013, "claims is not a JSON object")
-		}
+	if q.MFA, err = wantsMFA(f); err != nil {
+		return err
 	}
 	if err := q.readPrompt(f); err != nil {
 		return err
