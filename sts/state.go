@@ -47,6 +47,12 @@ func (s *State) Session(id directory.ID) *Session {
 	return v
 }
 
+// ProvedMFA reports whether the person of a session showed a second factor in the last ten minutes.
+func (s *State) ProvedMFA(id directory.ID, now time.Time) bool {
+	v := s.Session(id)
+	return v != nil && v.has(amrMFA) && v.recent(now)
+}
+
 // SessionsOf returns the sessions of a user, newest first.
 func (s *State) SessionsOf(user directory.ID) []*Session {
 	var out []*Session
