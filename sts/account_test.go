@@ -289,4 +289,3 @@ func TestAccountSwitch(t *testing.T) {
 		t.Error("not the one that was chosen")
 	}
 }
-

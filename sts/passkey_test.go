@@ -208,9 +208,12 @@ func TestPasskeyAttacks(t *testing.T) {
 		"no handle, by itself":       func(p sheet, a authenticator) string { a.handle = []byte{}; return a.get(p) },
 		"an unknown credential":      func(p sheet, a authenticator) string { a.id = []byte("unknown"); return a.get(p) },
 		"a counter that stays":       func(p sheet, a authenticator) string { a.count -= 1; return a.get(p) },
-		"a counter that goes back":   func(p sheet, a authenticator) string { a.count = 0; return a.sign("webauthn.get", options(t, p).Challenge) },
-		"nothing":                    func(sheet, authenticator) string { return "{}" },
-		"no JSON":                    func(sheet, authenticator) string { return "\x00" },
+		"a counter that goes back": func(p sheet, a authenticator) string {
+			a.count = 0
+			return a.sign("webauthn.get", options(t, p).Challenge)
+		},
+		"nothing": func(sheet, authenticator) string { return "{}" },
+		"no JSON": func(sheet, authenticator) string { return "\x00" },
 	} {
 		b := w.browser()
 		// The genuine count moves on, so that only what is said makes the difference.
