@@ -39,14 +39,13 @@ const sessionsShown = 50
 type accountPageView struct {
 	Name, UPN, Tenant, MFA string
 	Methods                []methodView
-	CanPasskey, CanTOTP    bool
+	CanPasskey             bool
 	Recovery               int // codes left
 	Sessions               []sessionView
 	More                   int // sessions that are not shown
-	Others                 bool
 }
 
-type methodView struct{ ID, Name, Kind, Added string }
+type methodView struct{ ID, Name, Added string }
 
 type sessionView struct {
 	ID, App, Began, How string
@@ -276,20 +275,12 @@ func (s *Server) showAccount(ctx context.Context, v *visit, status int, a accoun
 	if err != nil {
 		return err
 	}
-	signedIn, err := s.accounts(ctx, v)
-	if err != nil {
-		return err
-	}
 	p := &accountPageView{
 		Name: a.user.DisplayName, UPN: a.user.UPN, Tenant: directory.In(view).Tenant(a.user.Tenant).DisplayName, MFA: a.user.PerUserMFA(),
-		Recovery: left, CanPasskey: rp != nil, CanTOTP: true, Others: len(signedIn) > 1,
+		Recovery: left, CanPasskey: rp != nil,
 	}
 	for _, m := range a.user.Methods {
-		kind := "Authenticator app"
-		if m.Kind == directory.MethodPasskey {
-			kind = "Passkey"
-		}
-		p.Methods = append(p.Methods, methodView{ID: m.ID.String(), Name: m.Name, Kind: kind, Added: day(m.Created)})
+		p.Methods = append(p.Methods, methodView{ID: m.ID.String(), Name: m.Name, Added: moment(m.Created)})
 	}
 	for _, session := range In(view).SessionsOf(a.user.ID) {
 		if session.Began < a.user.SessionsValidFrom || !v.now.Before(session.Expires) {
@@ -332,7 +323,7 @@ func (s *Session) how() string {
 	return strings.Join(s.AMR, ", ")
 }
 
-func day(t time.Time) string    { return t.UTC().Format("2 January 2006") }
+// moment writes a time for people.
 func moment(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") }
 
 // recordEnd logs and audits that somebody ended a session of theirs.

@@ -36,8 +36,8 @@ func TestPagesGolden(t *testing.T) {
 		"enrol":    {Title: "Set up a second factor", Account: evil, Error: evil, Passkey: evil, QR: &qrView{Size: 29, Path: "M4 4h7v1h-7z"}, Secret: evil},
 		"codes":    {Title: "Your recovery codes", Account: evil, Codes: []string{evil, evil}},
 		"account": {Title: "Your account", Error: evil, Notice: evil, Person: &accountPageView{
-			Name: evil, UPN: evil, Tenant: evil, CanPasskey: true, CanTOTP: true, Recovery: 3, More: 4,
-			Methods:  []methodView{{ID: evil, Name: evil, Kind: evil, Added: evil}},
+			Name: evil, UPN: evil, Tenant: evil, CanPasskey: true, Recovery: 3, More: 4,
+			Methods:  []methodView{{ID: evil, Name: evil, Added: evil}},
 			Sessions: []sessionView{{ID: evil, App: evil, Began: evil, How: evil, Browser: true, Here: true}, {ID: evil, App: evil, Began: evil, How: evil}},
 		}},
 	} {

@@ -188,19 +188,18 @@ func (s *Server) addPasskey(ctx context.Context, v *visit, user *directory.User)
 	if err != nil {
 		return nil, err
 	}
-	m := directory.Method{ID: v.state.Method, Name: passkeyName(key, v.now), AAGUID: aaguid(key.Authenticator.AAGUID)}
+	m := directory.Method{ID: v.state.Method, Name: passkeyName(key), AAGUID: aaguid(key.Authenticator.AAGUID)}
 	return s.Directory.AddPasskey(ctx, user.ID, m, directory.Passkey{Credential: key.ID, Count: key.Authenticator.SignCount, Record: record})
 }
 
-// passkeyName tells passkeys apart: one made here from a key to carry along, and by day.
-func passkeyName(key *webauthn.Credential, now time.Time) string {
-	kind := "Passkey"
+// passkeyName tells a key to carry along from a passkey of a device or an account.
+func passkeyName(key *webauthn.Credential) string {
 	for _, t := range key.Transport {
 		if t == protocol.USB || t == protocol.NFC {
-			kind = "Security key"
+			return "Security key"
 		}
 	}
-	return kind + " of " + now.UTC().Format("2 January 2006")
+	return "Passkey"
 }
 
 // aaguid writes the model of an authenticator as a GUID; "" when it does not say.

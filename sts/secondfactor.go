@@ -180,7 +180,7 @@ func (s *Server) showSecondError(ctx context.Context, v *visit, user *directory.
 // page the person has chosen one of the two.
 func (s *Server) showEnrol(ctx context.Context, v *visit, status int, user *directory.User, problem string) error {
 	v.state.Step = stepEnrol
-	view := pageView{Title: "Set up a second factor", Account: user.UPN, Error: problem, Own: v.on == accountPage}
+	view := pageView{Title: "Set up a second factor", Account: user.UPN, Error: problem, Own: v.state.Then != ""}
 	if v.on == devicePage {
 		view.Step = 2
 	}
