@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -51,5 +52,5 @@ func TOTPText(seed []byte) string {
 
 // TOTPURI is what the QR code of a seed says (Key Uri Format of authenticator apps).
 func TOTPURI(seed []byte, issuer, account string) string {
-	return "otpauth://totp/" + url.PathEscape(issuer+":"+account) + "?secret=" + TOTPText(seed) + "&issuer=" + url.QueryEscape(issuer)
+	return "otpauth://totp/" + url.PathEscape(issuer+":"+account) + "?secret=" + TOTPText(seed) + "&issuer=" + strings.ReplaceAll(url.QueryEscape(issuer), "+", "%20") // some apps show a plus as it is
 }
