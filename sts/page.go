@@ -114,6 +114,8 @@ func (s *Server) page(h web.Handler) web.Handler {
 			switch {
 			case strings.EqualFold(r.URL.Path, "/error"):
 				to = s.Authorities.Public + "/error"
+			case strings.EqualFold(r.URL.Path, accountPage.path):
+				to = s.Authorities.Public + accountPage.path
 			case strings.HasSuffix(strings.ToLower(r.URL.Path), "/authorize"), strings.HasSuffix(strings.ToLower(r.URL.Path), "/logout"):
 				pageHeaders(w)
 				w.Header().Set("Location", s.Authorities.Public+r.URL.EscapedPath()+"?"+r.URL.RawQuery)

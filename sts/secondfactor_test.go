@@ -178,11 +178,16 @@ func FuzzWantsMFA(f *testing.F) {
 // no new tokens.
 func TestROPCNeedsSecondFactor(t *testing.T) {
 	w := newWorld(t)
-	before := w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("refresh_token")
+	first := w.ok(w.ropc(aliceName, alicePassword, aksScope))
+	before := first.text("refresh_token")
 	w.setMFA(w.alice, directory.MFAEnabled)
+	must(t, w.verify(first.text("access_token")))
 	w.ok(w.ropc(aliceName, alicePassword, aksScope))
 	w.ok(w.redeem(before, directory.AzureCLI, armScope))
 	w.setMFA(w.alice, directory.MFAEnforced)
+	if w.verify(first.text("access_token")) == nil {
+		t.Error("a token from before goes on")
+	}
 	a := w.fails(w.ropc(aliceName, alicePassword, aksScope), 50079)
 	if a.status != 400 || a.text("error") != "invalid_grant" || a.text("suberror") != "basic_action" {
 		t.Errorf("not enrolled: %s", a.raw)
