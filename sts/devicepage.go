@@ -274,7 +274,7 @@ func (s *Server) stepConfirm(ctx context.Context, v *visit) error {
 	if user == nil {
 		return fail(50057)
 	}
-	err := s.decide(ctx, v, decision)
+	err := s.decideFlow(ctx, v, decision)
 	s.recordVisit(v, action, directory.In(s.Feed.View()).Tenant(user.Tenant), user, user.UPN, err)
 	if errors.Is(err, errStale) {
 		return s.showCode(v, http.StatusBadRequest, "", "This code has been used or has expired. Start the sign-in on your device again to get a new one.")
@@ -294,9 +294,9 @@ func (s *Server) stepConfirm(ctx context.Context, v *visit) error {
 	})
 }
 
-// decide writes the decision. Under the write lock it looks again at the flow and at the account, which may have been
+// decideFlow writes the decision. Under the write lock it looks again at the flow and at the account, which may have been
 // disabled, or had its password changed, since it signed in here.
-func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
+func (s *Server) decideFlow(ctx context.Context, v *visit, decision string) error {
 	return s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
 		flow, err := flowOf(ctx, secrets, v.state.Flow)
 		if err != nil {
