@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 )
 
 // Server is the identity provider's HTTP face.
@@ -23,6 +24,7 @@ type Server struct {
 	Authorities *Authorities
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
 	Audit       *audit.Log
+	SignIns     *signin.Log      // nil: attempts are in the audit log alone
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
 	Rand        io.Reader        // nil: crypto/rand
