@@ -135,7 +135,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 		if err != nil {
 			return feed.Change{}, err
 		}
-		c := feed.Change{Records: []feed.Record{sessionRecord(session)}}
+		c := feed.Change{Records: append(In(view).makeRoom(session), sessionRecord(session))}
 		b := browser{Keep: v.state.Keep}
 		for _, id := range before.Sessions {
 			switch a, ok := accountOf(view, id, v.now); {

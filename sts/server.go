@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/cache"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/signin"
 )
@@ -24,6 +25,7 @@ type Server struct {
 	Authorities *Authorities
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
 	Audit       *audit.Log
+	Strict      bool             // a refresh token ends soon after a newer one was used; see Chain
 	SignIns     *signin.Log      // nil: attempts are in the audit log alone
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
@@ -32,7 +34,8 @@ type Server struct {
 	once      sync.Once
 	vault     *vault
 	tokens    *Verifier
-	passwords *guesses      // of passwords, for each (account, address)
+	passwords *guesses // of passwords, for each (account, address)
+	chains    *cache.Cache[chainKey, Chain]
 	codes     *meter        // of wrong user codes
 	starts    *meter        // of device codes asked for
 	patience  chan struct{} // held by the one try for a locked administrator
@@ -47,6 +50,7 @@ func (s *Server) init() {
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
 		s.passwords = newGuesses(s.now)
+		s.chains = cache.New[chainKey, Chain](chainsKept)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
