@@ -26,9 +26,10 @@ var mayImport = map[string][]string{
 
 	"directory": {"fault", "feed"},
 	"rbac":      {"directory", "fault", "feed"},
+	"signin":    {},
 
-	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/web"},
-	"graph":   {"audit", "directory", "fault", "feed", "internal/web", "sts"},
+	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/web", "signin"},
+	"graph":   {"audit", "directory", "fault", "feed", "internal/web", "signin", "sts"},
 	"arm":     {"audit", "directory", "fault", "feed", "internal/web", "rbac", "sts"},
 	"aks":     {"arm", "audit", "directory", "fault", "feed", "internal/web", "rbac"}, // a resource provider is served by arm
 	"webhook": {"aks", "audit", "directory", "fault", "feed", "internal/cache", "internal/web", "sts"},
@@ -36,17 +37,17 @@ var mayImport = map[string][]string{
 	"cluster": {"aks", "directory", "fault", "internal/pki"}, // implements aks.ControlPlanes
 	"front":   {"fault", "internal/pki"},                     // knows faces as http.Handlers only
 
-	"store":           {"feed"},
-	"store/storetest": {"feed", "store"},
+	"store":           {"feed", "signin"},
+	"store/storetest": {"feed", "signin", "store"},
 
 	"e2e": {}, // tests drive the binaries from outside
 
-	"cmd/gatehouse": {"aks", "arm", "audit", "cluster", "directory", "fault", "feed", "front", "graph", "internal/pki", "internal/web", "rbac", "store", "sts", "webhook"},
+	"cmd/gatehouse": {"aks", "arm", "audit", "cluster", "directory", "fault", "feed", "front", "graph", "internal/pki", "internal/web", "rbac", "signin", "store", "sts", "webhook"},
 }
 
 // nouns know no technology, whatever it is for.
 var (
-	nouns      = []string{"fault", "feed", "audit", "directory", "rbac"}
+	nouns      = []string{"fault", "feed", "audit", "directory", "rbac", "signin"}
 	technology = []string{"net/http", "database/sql", "k8s.io/", "github.com/jackc/", "modernc.org/"}
 )
 

@@ -39,6 +39,7 @@ const (
 	account             // the same, for a change of one's own account
 	read                // may read the directory
 	write               // changes the directory; package directory decides who may
+	logs                // reads the sign-in log
 )
 
 // audiences are the names of this API in tokens.
@@ -49,6 +50,7 @@ var audiences = []string{"https://" + cloudHost, directory.Graph.String(), "spn:
 var (
 	readScopes  = []string{"Directory.Read.All", "Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
 	writeScopes = []string{"Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
+	logScopes   = []string{"AuditLog.Read.All"}
 )
 
 // route adds a route under the API's version.
@@ -72,6 +74,9 @@ func (c *call) admit(n need) (err error) {
 		return err
 	}
 	c.tenant = c.token.Tenant
+	if n == logs {
+		return c.mayReadLogs()
+	}
 	if c.token.AppOnly() {
 		switch {
 		case n == profile || n == account:

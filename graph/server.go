@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
@@ -25,6 +26,7 @@ type Server struct {
 	Feed      *feed.Follower
 	Directory *directory.Directory
 	Tokens    *sts.Verifier
+	SignIns   *signin.Log // nil: there is no sign-in log
 	Audit     *audit.Log
 	Base      string           // for links when a request names no host; e.g. https://localhost:8443
 	Log       *slog.Logger     // nil: slog.Default
@@ -43,6 +45,7 @@ func (s *Server) Handler() http.Handler {
 	s.mountApplications(m)
 	s.mountDirectoryObjects(m)
 	s.mountOrganization(m)
+	s.mountSignIns(m)
 	return keySegments(m)
 }
 

@@ -9,12 +9,12 @@
 package signin
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
 // Kind says who signed in, and whether they did something for it (Microsoft Graph signInEventTypes).
@@ -28,42 +28,52 @@ const (
 	ManagedIdentity    Kind = "managedIdentity"
 )
 
-// Entry is one attempt. Whatever is not known is empty. It never holds a secret, a token or a password.
+// ID names an entry. Its first bytes are the time, so that ids are in the order of the log (RFC 9562 section 5.7).
+type ID [16]byte
+
+// Compare orders ids.
+func (id ID) Compare(other ID) int { return bytes.Compare(id[:], other[:]) }
+
+// IsZero reports whether the id is unset.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// Entry is one attempt. Whatever is not known is empty; ids of others are GUIDs in their usual form. It never holds a secret, a token or
+// a password.
 type Entry struct {
-	ID     directory.ID `json:"-"` // made by Record from the time (RFC 9562 section 5.7)
-	Tenant directory.ID `json:"-"` // whose log holds it
-	Kind   Kind         `json:"kind"`
+	ID     ID     `json:"-"` // made by Record
+	Tenant string `json:"-"` // whose log holds it
+	Kind   Kind   `json:"kind"`
 
-	User          directory.ID `json:"user,omitzero"`
-	UserName      string       `json:"userName,omitempty"`
-	UPN           string       `json:"upn,omitempty"` // as it was given when it names nobody
-	Principal     directory.ID `json:"principal,omitzero"`
-	PrincipalName string       `json:"principalName,omitempty"`
-	Proved        bool         `json:"proved,omitempty"` // who it is was proved; else anybody can have tried in this name
+	User          string `json:"user,omitempty"`
+	UserName      string `json:"userName,omitempty"`
+	UPN           string `json:"upn,omitempty"` // as it was given when it names nobody
+	Principal     string `json:"principal,omitempty"`
+	PrincipalName string `json:"principalName,omitempty"`
+	Proved        bool   `json:"proved,omitempty"` // who it is was proved; else anybody can have tried in this name
 
-	App          directory.ID `json:"app,omitzero"` // application id of the client
-	AppName      string       `json:"appName,omitempty"`
-	Resource     directory.ID `json:"resource,omitzero"` // application id
-	ResourceName string       `json:"resourceName,omitempty"`
+	App          string `json:"app,omitempty"` // application id of the client
+	AppName      string `json:"appName,omitempty"`
+	Resource     string `json:"resource,omitempty"` // application id
+	ResourceName string `json:"resourceName,omitempty"`
 
 	Code   int    `json:"code,omitempty"`   // AADSTS number; zero: success
 	Reason string `json:"reason,omitempty"` // of a failure
 	Note   string `json:"note,omitempty"`   // what else there is to say
 
-	Method     string       `json:"method,omitempty"`     // e.g. "Password"
-	Protocol   string       `json:"protocol,omitempty"`   // Microsoft Graph protocolType
-	Incoming   string       `json:"incoming,omitempty"`   // Microsoft Graph incomingTokenType
-	Credential string       `json:"credential,omitempty"` // of the client: Microsoft Graph clientCredentialType
-	KeyID      string       `json:"keyId,omitempty"`      // which one it was
-	Session    directory.ID `json:"session,omitzero"`
+	Method     string `json:"method,omitempty"`     // e.g. "Password"
+	Protocol   string `json:"protocol,omitempty"`   // Microsoft Graph protocolType
+	Incoming   string `json:"incoming,omitempty"`   // Microsoft Graph incomingTokenType
+	Credential string `json:"credential,omitempty"` // of the client: Microsoft Graph clientCredentialType
+	KeyID      string `json:"keyId,omitempty"`      // which one it was
+	Session    string `json:"session,omitempty"`
 
-	Address     string       `json:"address,omitempty"`
-	ClientApp   string       `json:"clientApp,omitempty"` // Microsoft Graph clientAppUsed
-	UserAgent   string       `json:"userAgent,omitempty"`
-	Browser     string       `json:"browser,omitempty"`
-	System      string       `json:"system,omitempty"`
-	Correlation directory.ID `json:"correlation,omitzero"` // the client's id of the request
-	Request     string       `json:"request,omitempty"`    // ours, as in the log, the audit and the answer
+	Address     string `json:"address,omitempty"`
+	ClientApp   string `json:"clientApp,omitempty"` // Microsoft Graph clientAppUsed
+	UserAgent   string `json:"userAgent,omitempty"`
+	Browser     string `json:"browser,omitempty"`
+	System      string `json:"system,omitempty"`
+	Correlation string `json:"correlation,omitempty"` // the client's id of the request
+	Request     string `json:"request,omitempty"`     // ours, as in the log, the audit and the answer
 }
 
 // Time is when the attempt ended, in UTC and milliseconds.
@@ -81,7 +91,7 @@ func tickOf(t time.Time) int64 {
 }
 
 // idAt makes the lowest id of a tick (RFC 9562 sections 5.7 and 6.2, method 3).
-func idAt(tick int64) (id directory.ID) {
+func idAt(tick int64) (id ID) {
 	tick = min(max(tick, 0), 1<<60-1)
 	binary.BigEndian.PutUint64(id[:8], uint64(tick/ticks)<<16|0x7000|uint64(tick%ticks))
 	id[8] = 0x80
@@ -89,7 +99,7 @@ func idAt(tick int64) (id directory.ID) {
 }
 
 // FirstID is the lowest id that an entry of the millisecond of t, or later, can have.
-func FirstID(t time.Time) directory.ID { return idAt(t.UnixMilli() * ticks) }
+func FirstID(t time.Time) ID { return idAt(t.UnixMilli() * ticks) }
 
 // Field is what entries can be looked up by.
 type Field string
@@ -131,21 +141,22 @@ func (e *Entry) Key(f Field) []byte {
 func KeyOf(f Field, value string) []byte {
 	switch f {
 	case ByCorrelation, ByUser, ByApp:
-		id, err := directory.ParseID(value)
-		if err != nil {
-			return nil
-		}
-		return idKey(id)
+		return idKey(value)
 	}
 	return textKey(value)
 }
 
-func idKey(id directory.ID) []byte {
-	if id.IsZero() {
+// idKey is a GUID in 16 bytes; nil when it is none.
+func idKey(guid string) []byte {
+	key, err := hex.DecodeString(strings.ReplaceAll(guid, "-", ""))
+	if err != nil || len(guid) != 36 || len(key) != 16 {
 		return nil
 	}
-	return id[:]
+	return key
 }
+
+// TenantKey is the key of a tenant.
+func TenantKey(tenant string) []byte { return idKey(tenant) }
 
 // textKey ignores letter case, as the filters do that look by it.
 func textKey(s string) []byte {

@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
 // ErrNotFound: there is no such entry.
@@ -18,9 +16,9 @@ var ErrNotFound = errors.New("no such sign-in")
 
 // Query asks for a piece of a tenant's log. The newest entry comes first.
 type Query struct {
-	Tenant      directory.ID
-	From, To    directory.ID // From <= id < To; zero: open
-	Field       Field        // entries whose Key of it is this one; empty: all
+	Tenant      string
+	From, To    ID    // From <= id < To; zero: open
+	Field       Field // entries whose Key of it is this one; empty: all
 	Key         []byte
 	OldestFirst bool
 	Limit       int
@@ -35,7 +33,7 @@ type Store interface {
 	SignIns(ctx context.Context, q Query) ([]Entry, error)
 
 	// SweepSignIns drops the entries whose id is lower, a bounded number at a time, and reports whether there may be more.
-	SweepSignIns(ctx context.Context, before directory.ID) (more bool, err error)
+	SweepSignIns(ctx context.Context, before ID) (more bool, err error)
 }
 
 const (
@@ -81,7 +79,7 @@ func NewLog(store Store, logger *slog.Logger) *Log {
 
 // Record adds an attempt that ended at a time. It never waits. What names no tenant is in nobody's log.
 func (l *Log) Record(at time.Time, e Entry) {
-	if l == nil || e.Tenant.IsZero() {
+	if l == nil || TenantKey(e.Tenant) == nil {
 		return
 	}
 	l.mu.Lock()
@@ -210,7 +208,7 @@ func (l *Log) Find(ctx context.Context, q Query) ([]Entry, error) {
 }
 
 // Entry returns one entry of a tenant's log, or ErrNotFound.
-func (l *Log) Entry(ctx context.Context, tenant, id directory.ID) (*Entry, error) {
+func (l *Log) Entry(ctx context.Context, tenant string, id ID) (*Entry, error) {
 	found, err := l.Find(ctx, Query{Tenant: tenant, From: id, OldestFirst: true, Limit: 1})
 	switch {
 	case err != nil:

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
 // How many attempts are listed one by one in a minute. Whoever can reach the server can make attempts, and must not be able to
@@ -20,28 +18,25 @@ const (
 // quota counts the attempts of a minute and names those that are left out. It holds one number for each account that there is.
 type quota struct {
 	minute  int64
-	proved  map[directory.ID]int
-	guessed map[directory.ID]int
+	proved  map[string]int
+	guessed map[string]int
 	unknown int
-	left    map[directory.ID]int // tenant -> attempts that were left out
+	left    map[string]int // tenant -> attempts that were left out
 }
 
 func newQuota() quota {
-	return quota{proved: map[directory.ID]int{}, guessed: map[directory.ID]int{}, left: map[directory.ID]int{}}
+	return quota{proved: map[string]int{}, guessed: map[string]int{}, left: map[string]int{}}
 }
 
 // admit reports whether an attempt is listed.
 func (q *quota) admit(e *Entry) bool {
-	account := e.User
-	if account.IsZero() {
-		account = e.Principal
-	}
+	account := cmp.Or(e.User, e.Principal)
 	switch {
 	case e.Proved:
 		if q.proved[account]++; q.proved[account] <= callers {
 			return true
 		}
-	case !account.IsZero() && q.guessed[account] < guesses:
+	case account != "" && q.guessed[account] < guesses:
 		q.guessed[account]++
 		return true
 	default:

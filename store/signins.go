@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/signin"
 )
 
@@ -35,7 +34,7 @@ func (db *DB) AppendSignIns(ctx context.Context, entries []signin.Entry) error {
 			if err != nil {
 				return fmt.Errorf("a sign-in: %w", err)
 			}
-			args = append(args, e.Tenant[:], e.ID[:], body)
+			args = append(args, signin.TenantKey(e.Tenant), e.ID[:], body)
 			for _, f := range signin.Fields {
 				args = append(args, e.Key(f))
 			}
@@ -94,7 +93,7 @@ func selectSignIns(q signin.Query) (text string, args []any) {
 		fmt.Fprintf(&b, "%s$%d", condition, len(args))
 	}
 	b.WriteString("SELECT id, body FROM signins")
-	arg(" WHERE tenant = ", q.Tenant[:])
+	arg(" WHERE tenant = ", signin.TenantKey(q.Tenant))
 	if q.Field != "" && slices.Contains(signin.Fields, q.Field) {
 		arg(" AND "+string(q.Field)+" = ", q.Key)
 	}
@@ -113,7 +112,7 @@ func selectSignIns(q signin.Query) (text string, args []any) {
 }
 
 // SweepSignIns implements signin.Store. It goes from tenant to tenant by the index.
-func (db *DB) SweepSignIns(ctx context.Context, before directory.ID) (more bool, err error) {
+func (db *DB) SweepSignIns(ctx context.Context, before signin.ID) (more bool, err error) {
 	const (
 		next = `SELECT tenant FROM signins WHERE tenant > $1 ORDER BY tenant LIMIT 1`
 		drop = `DELETE FROM signins WHERE tenant = $1 AND id IN (SELECT id FROM signins WHERE tenant = $2 AND id < $3 ORDER BY id LIMIT $4)`

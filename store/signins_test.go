@@ -6,13 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/store/storetest"
 )
 
-var contoso = directory.MustParseID("11111111-1111-1111-1111-111111111111")
+var contoso = "11111111-1111-1111-1111-111111111111"
 
 // TestSignInsByIndex: whatever is asked, the answer is a piece of one index, read in its order: neither a table is searched nor anything
 // sorted, however long the log is.
@@ -48,6 +47,8 @@ func TestSignInsByIndex(t *testing.T) {
 	}
 }
 
+func guid(kind, n int) string { return fmt.Sprintf("%08d-0000-0000-0000-%012d", kind, n) }
+
 // fill writes a log of n entries, a tenth of them failures of one user, a millisecond apart.
 func fill(tb testing.TB, db *store.DB, n int) (last time.Time) {
 	tb.Helper()
@@ -58,10 +59,10 @@ func fill(tb testing.TB, db *store.DB, n int) (last time.Time) {
 			at = at.Add(time.Millisecond)
 			e := signin.Entry{
 				ID: signin.FirstID(at), Tenant: contoso, Kind: signin.NonInteractiveUser, UPN: fmt.Sprintf("user%d@contoso.example", done%1000),
-				User: directory.ID{1, byte(done), byte(done % 1000 >> 8)}, UserName: "Somebody or other", App: directory.ID{2, byte(done % 20)}, AppName: "Some application",
-				Resource: directory.AKSServer, ResourceName: "Azure Kubernetes Service AAD Server", Address: fmt.Sprintf("192.0.2.%d", done%256),
+				User: guid(1, done%1000), UserName: "Somebody or other", App: guid(2, done%20), AppName: "Some application",
+				Resource: "6dae42f8-4368-4678-94ff-3960e28e3630", ResourceName: "Azure Kubernetes Service AAD Server", Address: fmt.Sprintf("192.0.2.%d", done%256),
 				Method: "Refresh token", Protocol: "oAuth2", ClientApp: "Mobile Apps and Desktop clients", UserAgent: "python-requests/2.28.1", Browser: "python-requests 2.28.1",
-				Correlation: directory.ID{3, byte(done >> 16), byte(done >> 8), byte(done)}, Request: "00000000-0000-0000-0000-000000000000",
+				Correlation: guid(3, done), Request: "00000000-0000-0000-0000-000000000000",
 			}
 			if done%10 == 0 {
 				e.Kind, e.Code, e.Reason = signin.InteractiveUser, 50126, "Error validating credentials due to invalid username or password."

@@ -65,7 +65,7 @@ func signInOf(dir *directory.State, e *audit.Event, r *http.Request) signin.Entr
 		Address: e.Address, ClientApp: "Mobile Apps and Desktop clients", Request: e.Request,
 		Tenant: idOf(e.Tenant), App: idOf(e.Client), Correlation: idOf(e.Details["correlation"]), UserAgent: signin.UserAgent(r.UserAgent()),
 	}
-	if out.Correlation.IsZero() {
+	if out.Correlation == "" {
 		out.Correlation = idOf(correlationID(r))
 	}
 	if out.Browser, out.System = signin.Device(r.UserAgent()); out.System == "" {
@@ -85,21 +85,23 @@ func signInOf(dir *directory.State, e *audit.Event, r *http.Request) signin.Entr
 
 // nameParties looks up who and what the event's ids and names are, whether proved or not.
 func nameParties(out *signin.Entry, dir *directory.State, e *audit.Event) {
-	if app := directory.FirstPartyApp(out.App); app != nil {
+	client, _ := directory.ParseID(out.App)
+	if app := directory.FirstPartyApp(client); app != nil {
 		out.AppName = app.DisplayName
-	} else if app := dir.ApplicationByAppID(out.App); app != nil {
+	} else if app := dir.ApplicationByAppID(client); app != nil {
 		out.AppName = app.DisplayName
-		if out.Tenant.IsZero() {
-			out.Tenant = app.Tenant // the request left it open, but this one wants to know
+		if out.Tenant == "" {
+			out.Tenant = app.Tenant.String() // the request left it open, but this one wants to know
 		}
 	}
-	actor := idOf(e.Actor)
+	actor, _ := directory.ParseID(e.Actor)
+	tenant, _ := directory.ParseID(out.Tenant)
 	user, principal := dir.User(actor), dir.ServicePrincipal(actor)
 	if user == nil && principal == nil {
 		user = dir.UserByUPN(e.Details["user"])
 	}
 	if user == nil && principal == nil && e.Details["method"] == "client_credentials" {
-		principal = dir.ServicePrincipalByName(out.Tenant, out.App.String())
+		principal = dir.ServicePrincipalByName(tenant, out.App)
 	}
 	out.Kind = signin.NonInteractiveUser
 	switch {
@@ -110,29 +112,28 @@ func nameParties(out *signin.Entry, dir *directory.State, e *audit.Event) {
 	case means[e.Details["method"]].interactive:
 		out.Kind = signin.InteractiveUser
 	}
-	if out.UPN = e.Details["user"]; user != nil && (user.Tenant == out.Tenant || actor == user.ID) {
-		out.User, out.UserName, out.UPN = user.ID, user.DisplayName, user.UPN
+	if out.UPN = e.Details["user"]; user != nil && (user.Tenant == tenant || actor == user.ID) {
+		out.User, out.UserName, out.UPN = user.ID.String(), user.DisplayName, user.UPN
 	}
 	if principal != nil {
-		out.Principal, out.PrincipalName = principal.ID, principal.DisplayName
+		out.Principal, out.PrincipalName = principal.ID.String(), principal.DisplayName
 	}
 	if e.Target == "" {
 		return
 	}
-	if resource := findResource(dir, out.Tenant, e.Target); resource != nil {
-		out.Resource, out.ResourceName = resource.AppID, resource.DisplayName
+	if resource := findResource(dir, tenant, e.Target); resource != nil {
+		out.Resource, out.ResourceName = resource.AppID.String(), resource.DisplayName
 	} else {
 		out.ResourceName = e.Target
 	}
 }
 
-// idOf reads an id of an event; what is none is nobody's.
-func idOf(text string) directory.ID {
-	id, err := directory.ParseID(text)
-	if err != nil {
-		return directory.ID{}
+// idOf is an id of an event in its usual form; "" of what is none.
+func idOf(text string) string {
+	if id, err := directory.ParseID(text); err == nil {
+		return id.String()
 	}
-	return id
+	return ""
 }
 
 // wanted names the resource that a request asks for, as far as it can be read.

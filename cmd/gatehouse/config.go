@@ -10,7 +10,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Config is everything that can be chosen. An empty one starts a working server.
@@ -25,6 +27,9 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
+	SignInRetention time.Duration // how long the sign-in log keeps an attempt
+	StrictRefresh   bool          // a refresh token ends soon after a newer one was used
+
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
 
 	passwordShown bool // the command line, which every user of the machine can read, holds the database's password
@@ -34,6 +39,9 @@ const (
 	defaultListen = "127.0.0.1:8443"
 	defaultProxy  = "127.0.0.1:8442"
 	defaultDomain = "gatehouse.internal"
+
+	defaultRetention = 30 * 24 * time.Hour // as Microsoft Entra ID P1
+	maxRetention     = 3650                // days
 )
 
 func dataDirFlag(fs *flag.FlagSet, dir *string) {
@@ -72,6 +80,21 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 				return fmt.Errorf("%q is not HOST or HOST:PORT", host)
 			}
 			c.PrivateIssuers = append(c.PrivateIssuers, host)
+		}
+		return nil
+	})
+	c.SignInRetention = defaultRetention
+	fs.Func("sign-in-log-retention", "`DAYS` that the sign-in log keeps an attempt (default 30)", func(text string) error {
+		days, err := strconv.Atoi(text)
+		if err != nil || days < 1 || days > maxRetention {
+			return fmt.Errorf("%q is not a number of days from 1 to %d", text, maxRetention)
+		}
+		c.SignInRetention = time.Duration(days) * 24 * time.Hour
+		return nil
+	})
+	fs.Func("refresh-tokens", "`RULE` for a refresh token that was replaced: entra (it stays valid) or strict (its use 10 minutes after a newer one's ends the session) (default entra)", func(rule string) error {
+		if c.StrictRefresh = rule == "strict"; !c.StrictRefresh && rule != "entra" {
+			return fmt.Errorf("%q is not a rule; give entra or strict", rule)
 		}
 		return nil
 	})

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/internal/pki"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
@@ -49,6 +50,7 @@ type server struct {
 	dir      *dataDir
 	audit    *audit.Log
 	db       *store.DB
+	signIns  *signin.Log
 	feed     *feed.Follower
 	keys     *sts.Keys
 	clusters *cluster.Manager
@@ -100,6 +102,8 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err := s.openStore(ctx); err != nil {
 		return err
 	}
+	s.signIns = signin.NewLog(s.db, s.log)
+	s.onStop("sign-in log", s.signIns.Close)
 	s.keys = &sts.Keys{Feed: s.feed}
 	if err := s.keys.Ensure(ctx); err != nil {
 		return err
@@ -158,7 +162,8 @@ func (s *server) start(ctx context.Context) (err error) {
 
 	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
 	identity.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
-	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
+	identity.SignIns, identity.Strict = s.signIns, s.config.StrictRefresh
+	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, SignIns: s.signIns, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
 
 	faces := front.Faces{
@@ -177,7 +182,8 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
-		return errors.Join(s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
+		return errors.Join(s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
+			s.signIns.Sweep(ctx, time.Now().Add(-s.config.SignInRetention)))
 	})
 	s.setReady(nil)
 	return nil
