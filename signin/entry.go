@@ -76,7 +76,7 @@ type Entry struct {
 	Request     string `json:"request,omitempty"`     // ours, as in the log, the audit and the answer
 }
 
-// Time is when the attempt ended, in UTC and milliseconds.
+// Time is when the attempt was made, in UTC and milliseconds.
 func (e *Entry) Time() time.Time {
 	return time.UnixMilli(int64(binary.BigEndian.Uint64(e.ID[:8]) >> 16)).UTC()
 }

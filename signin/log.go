@@ -42,6 +42,7 @@ const (
 	batch     = 500                    // entries of a write
 	queued    = 20000                  // entries that wait at most; about 1 KB each
 	writeTime = 30 * time.Second       // that a write may take
+	clockBack = 60_000                 // milliseconds that the clock may be behind the newest entry without being taken for set back
 )
 
 // Log writes entries to a store and reads them. A nil Log drops what is recorded, for tests.
@@ -77,7 +78,7 @@ func NewLog(store Store, logger *slog.Logger) *Log {
 	return l
 }
 
-// Record adds an attempt that ended at a time. It never waits. What names no tenant is in nobody's log.
+// Record adds an attempt that was made at a time. It never waits. What names no tenant is in nobody's log.
 func (l *Log) Record(at time.Time, e Entry) {
 	if l == nil || TenantKey(e.Tenant) == nil {
 		return
@@ -99,8 +100,12 @@ func (l *Log) addLocked(at time.Time, e Entry) {
 		}
 		return
 	}
-	l.last = max(l.last+1, tickOf(at)) // the order of recording is that of the ids, also when the clock stands still
-	e.ID = idAt(l.last)
+	tick := tickOf(at)
+	if l.last-tick < clockBack*ticks { // the order of recording is that of the ids, but not until a clock that was set back catches up
+		tick = max(tick, l.last+1)
+	}
+	l.last = tick
+	e.ID = idAt(tick)
 	if _, err := io.ReadFull(l.random, e.ID[9:]); err != nil {
 		panic(err) // crypto/rand does not fail
 	}
