@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"feed":           {}, // what a store implements; carries opaque records
 	"audit":          {},
 	"internal/cache": {},
+	"internal/guess": {"internal/cache"},
 	"internal/pki":   {},
 	"internal/web":   {"fault"},
 
@@ -28,8 +29,8 @@ var mayImport = map[string][]string{
 	"rbac":      {"directory", "fault", "feed"},
 	"signin":    {},
 
-	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/web", "signin"},
-	"graph":   {"audit", "directory", "fault", "feed", "internal/web", "signin", "sts"},
+	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/guess", "internal/web", "signin"},
+	"graph":   {"audit", "directory", "fault", "feed", "internal/guess", "internal/web", "signin", "sts"},
 	"arm":     {"audit", "directory", "fault", "feed", "internal/web", "rbac", "sts"},
 	"aks":     {"arm", "audit", "directory", "fault", "feed", "internal/web", "rbac"}, // a resource provider is served by arm
 	"webhook": {"aks", "audit", "directory", "fault", "feed", "internal/cache", "internal/web", "sts"},

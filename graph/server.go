@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/sts"
@@ -33,12 +34,12 @@ type Server struct {
 	Now       func() time.Time // nil: time.Now
 
 	once    sync.Once
-	guesses *guesses // of present passwords at changePassword
+	guesses *guess.Limiter // of present passwords at changePassword
 }
 
 // Handler returns the face.
 func (s *Server) Handler() http.Handler {
-	s.once.Do(func() { s.guesses = newGuesses(s.now) })
+	s.once.Do(func() { s.guesses = guess.New(presentGuesses, s.now) })
 	m := web.NewMux(s.render)
 	s.mountUsers(m)
 	s.mountGroups(m)

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/cache"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/signin"
 )
@@ -34,7 +35,7 @@ type Server struct {
 	once      sync.Once
 	vault     *vault
 	tokens    *Verifier
-	passwords *guesses // of passwords, for each (account, address)
+	passwords *guess.Limiter // of passwords, for each (account, address)
 	chains    *cache.Cache[chainKey, Chain]
 	codes     *meter        // of wrong user codes
 	starts    *meter        // of device codes asked for
@@ -49,7 +50,7 @@ func (s *Server) init() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
-		s.passwords = newGuesses(s.now)
+		s.passwords = guess.New(passwordGuesses, s.now)
 		s.chains = cache.New[chainKey, Chain](chainsKept)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
