@@ -19,7 +19,7 @@ const module = "github.com/gatehouse-k8s/gatehouse"
 var mayImport = map[string][]string{
 	"fault":          {},
 	"feed":           {}, // what a store implements; carries opaque records
-	"audit":          {},
+	"audit":          {"fault"},
 	"internal/cache": {},
 	"internal/guess": {"internal/cache"},
 	"internal/pki":   {},
