@@ -74,7 +74,7 @@ func signInOf(dir *directory.State, e *audit.Event, r *http.Request) signin.Entr
 	if m := e.Details["method"]; m == signInPage.purpose || m == devicePage.purpose {
 		out.ClientApp = "Browser"
 	}
-	if e.Action == "authorize" {
+	if e.Action != "sign-in" { // the proof has an entry of its own, now or earlier
 		out.Method = "Previously satisfied"
 	}
 	kind, keyID, _ := strings.Cut(e.Details["credential"], " ")
@@ -90,9 +90,12 @@ func nameParties(out *signin.Entry, dir *directory.State, e *audit.Event) {
 		out.AppName = app.DisplayName
 	} else if app := dir.ApplicationByAppID(client); app != nil {
 		out.AppName = app.DisplayName
-		if out.Tenant == "" {
+		if out.Tenant == "" && e.Details["user"] == "" {
 			out.Tenant = app.Tenant.String() // the request left it open, but this one wants to know
 		}
+	}
+	if _, domain, _ := strings.Cut(e.Details["user"], "@"); out.Tenant == "" && dir.TenantByDomain(domain) != nil {
+		out.Tenant = dir.TenantByDomain(domain).ID.String() // here the name tells
 	}
 	actor, _ := directory.ParseID(e.Actor)
 	tenant, _ := directory.ParseID(out.Tenant)
@@ -134,6 +137,16 @@ func idOf(text string) string {
 		return id.String()
 	}
 	return ""
+}
+
+// concern names whom and what a code is about, for the logs, before it is known whether who brings it may have it.
+func (x *exchange) concern(user directory.ID, what ask) {
+	if what.Text != "" {
+		x.subject.ask = &what
+	}
+	if u := x.dir().User(user); u != nil {
+		x.subject.name, x.subject.tenant = u.UPN, x.dir().Tenant(u.Tenant)
+	}
 }
 
 // wanted names the resource that a request asks for, as far as it can be read.
