@@ -16,7 +16,7 @@ import (
 
 const (
 	maxSignIns  = 1000  // of a page (Microsoft Graph "List signIns")
-	signInsRead = 20000 // that a page looks at: what fits a filter may be rare, then the page ends early, with a link to go on
+	signInsRead = 10000 // that a page looks at: what fits a filter may be rare, then the page ends early, with a link to go on
 )
 
 // signInKind is Graph's signIn, with some members of its beta version.
