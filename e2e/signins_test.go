@@ -73,7 +73,7 @@ func TestSignInLog(t *testing.T) {
 	}
 	byPrincipal := func(secret string) func() {
 		return func() {
-			d.refuses([]string{"az", "login", "--service-principal", "-u", first, "-p", secret, "--tenant", d.env["GATEHOUSE_TENANT_ID"]}, "AADSTS")
+			d.refuses([]string{"az", "login", "--service-principal", "-u", first, "-p=" + secret, "--tenant", d.env["GATEHOUSE_TENANT_ID"]}, "AADSTS")
 		}
 	}
 	for _, c := range []struct {

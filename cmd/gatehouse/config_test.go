@@ -28,6 +28,11 @@ func TestParseUp(t *testing.T) {
 		{"--private-issuers Git.example:8443,10.0.0.7", ""},
 		{"--private-issuers https://git.example", "private-issuers"},
 		{"--private-issuers a,,b", "private-issuers"},
+		{"--sign-in-log-retention 7 --refresh-tokens strict", ""},
+		{"--refresh-tokens entra", ""},
+		{"--sign-in-log-retention 0", "sign-in-log-retention"},
+		{"--sign-in-log-retention 7d", "7d"},
+		{"--refresh-tokens never", "never"},
 		{"--nonsense", "nonsense"},
 		{"extra", `"extra"`},
 	} {
@@ -39,6 +44,10 @@ func TestParseUp(t *testing.T) {
 			t.Errorf("up %s: error %v, want one with %q", c.args, err, c.fail)
 		case strings.Contains(c.args, "Git.example") && !slices.Equal(got.PrivateIssuers, []string{"git.example:8443", "10.0.0.7"}):
 			t.Errorf("up %s: private issuers %q", c.args, got.PrivateIssuers)
+		case c.fail == "" && got.StrictRefresh != strings.Contains(c.args, "strict"):
+			t.Errorf("up %s: strict %t", c.args, got.StrictRefresh)
+		case c.fail == "" && (got.SignInRetention != defaultRetention) != strings.Contains(c.args, "retention"):
+			t.Errorf("up %s: retention %s", c.args, got.SignInRetention)
 		case strings.Contains(c.args, "Gate.example") && got.PublicURL != "https://gate.example:9443":
 			t.Errorf("up %s: public URL %q", c.args, got.PublicURL)
 		}
