@@ -88,6 +88,7 @@ func (s *Server) Mount(m *web.Mux) {
 		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
 		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
 		m.Handle("GET "+at+"logout", s.page(s.logout))
+		m.Handle("POST "+at+"logout", s.page(s.logoutForm))
 	}
 	for _, at := range []string{" /oidc/userinfo", " /{tenant}/openid/userinfo"} {
 		m.Handle("GET"+at, s.userInfo)
