@@ -46,6 +46,7 @@ type world struct {
 	dir     *directory.Directory
 	sts     http.Handler
 	signIns *signin.Log
+	face    *Server
 	graph   http.Handler
 	tenant  *directory.Tenant
 	admin   *directory.User
@@ -116,6 +117,7 @@ func newWorld(t testing.TB) *world {
 	identity := &sts.Server{SignIns: w.signIns, Feed: w.feed, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: events, Log: logger, Now: w.clock}
 	face := &Server{SignIns: w.signIns, Feed: w.feed, Directory: w.dir, Tokens: verifier, Audit: events, Log: logger, Now: w.clock}
 	w.sts = web.Requests(identity.Handler(), logger)
+	w.face = face
 	w.graph = web.Requests(face.Handler(), logger)
 	return w
 }

@@ -34,12 +34,13 @@ type Server struct {
 	Now       func() time.Time // nil: time.Now
 
 	once    sync.Once
+	reads   int            // entries of the sign-in log that a page looks at
 	guesses *guess.Limiter // of present passwords at changePassword
 }
 
 // Handler returns the face.
 func (s *Server) Handler() http.Handler {
-	s.once.Do(func() { s.guesses = guess.New(presentGuesses, s.now) })
+	s.once.Do(func() { s.guesses, s.reads = guess.New(presentGuesses, s.now), signInsRead })
 	m := web.NewMux(s.render)
 	s.mountUsers(m)
 	s.mountGroups(m)

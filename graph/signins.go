@@ -200,7 +200,7 @@ func (c *call) findSignIns(q *query, oldestFirst bool) (page []signin.Entry, nex
 		ask.goOn(signin.ID(q.after.ID))
 	}
 	for read := 0; ; {
-		ask.Limit = min(max(q.top+1, read), signInsRead-read)
+		ask.Limit = min(max(q.top+1, read), c.reads-read)
 		found, err := c.SignIns.Find(c.r.Context(), ask.Query)
 		if err != nil {
 			return nil, nil, err
@@ -220,7 +220,7 @@ func (c *call) findSignIns(q *query, oldestFirst bool) (page []signin.Entry, nex
 			return page, nil, nil
 		}
 		last := found[len(found)-1].ID
-		if read >= signInsRead {
+		if read >= c.reads {
 			return page, &cursor{ID: directory.ID(last)}, nil
 		}
 		ask.goOn(last)

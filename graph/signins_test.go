@@ -170,16 +170,13 @@ func TestSignInPages(t *testing.T) {
 func TestSignInPageIsBounded(t *testing.T) {
 	w := newWorld(t)
 	token := w.token(w.admin.UPN)
-	const n = signInsRead + 2000
-	for i := range n {
+	w.face.reads = 500
+	for i := range 700 {
 		name := "common"
 		if i == 10 {
 			name = "rare"
 		}
 		w.attempt(1, signin.Entry{Code: 7, PrincipalName: name, Principal: fmt.Sprintf("%08d-0000-0000-0000-000000000000", i), Proved: true})
-		if i%10000 == 9999 {
-			must(t, w.signIns.Flush(t.Context()))
-		}
 	}
 	path, pages := signInsPath+filterQuery("servicePrincipalName eq 'rare'"), 0
 	var found int

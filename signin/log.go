@@ -40,7 +40,7 @@ const (
 	linger    = 200 * time.Millisecond // that the first entry of a batch waits for others
 	pause     = time.Second            // until a failed write is tried again
 	batch     = 500                    // entries of a write
-	queued    = 20000                  // entries that wait at most; about 1 KB each
+	queued    = 20000                  // entries that wait at most, of about 1 KB each
 	writeTime = 30 * time.Second       // that a write may take
 	clockBack = 60_000                 // milliseconds that the clock may be behind the newest entry without being taken for set back
 )
@@ -55,6 +55,7 @@ type Log struct {
 	quota    quota
 	last     int64 // tick of the newest id
 	queue    []Entry
+	room     int           // entries that wait at most
 	recorded int64         // entries that were ever queued
 	written  int64         // of these
 	attempts int64         // writes that were tried
@@ -71,7 +72,7 @@ type Log struct {
 // NewLog makes a log and starts its writer. Close ends it.
 func NewLog(store Store, logger *slog.Logger) *Log {
 	l := &Log{
-		store: store, logger: logger, random: rand.Reader, quota: newQuota(),
+		store: store, logger: logger, random: rand.Reader, quota: newQuota(), room: queued,
 		tried: make(chan struct{}), kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go l.run()
@@ -94,7 +95,7 @@ func (l *Log) Record(at time.Time, e Entry) {
 }
 
 func (l *Log) addLocked(at time.Time, e Entry) {
-	if len(l.queue) >= queued || l.closed {
+	if len(l.queue) >= l.room || l.closed {
 		if l.lost++; l.lost == 1 {
 			l.logger.Error("the sign-in log is written too slowly; attempts are missing in it until it can be written", "err", l.err)
 		}

@@ -140,7 +140,8 @@ func TestSlowStore(t *testing.T) {
 	d, l, out := open(t)
 	gate := make(chan struct{})
 	d.set(nil, gate)
-	const all, room = 25_000, 20_000
+	const all, room = 900, 700
+	l.SetRoom(room)
 	for i := range all {
 		l.Record(noon, known(i))
 	}

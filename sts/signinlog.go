@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -35,7 +36,7 @@ func (s *Server) conclude(e *audit.Event, r *http.Request, err error) {
 // signIns are the actions that the sign-in log holds. Each proves something about who is there, or gives out what was asked for.
 var signIns = map[string]bool{"sign-in": true, "authorize": true, "device-code-approve": true}
 
-// means says in Microsoft Graph's words what a method of the audit is. Methods that are not here prove what their own name says.
+// means says in Microsoft Graph's words what a method of the audit is. A method that is not here goes by its own name.
 var means = map[string]struct {
 	name, protocol, incoming string
 	interactive              bool // a person did something
@@ -61,7 +62,7 @@ func signInOf(dir *directory.State, e *audit.Event, r *http.Request) signin.Entr
 	how := means[e.Details["method"]]
 	out := signin.Entry{
 		Code: e.Code, Reason: e.Reason, Note: e.Details["note"], Proved: e.Actor != "",
-		Method: how.name, Protocol: how.protocol, Incoming: how.incoming, Session: idOf(e.Details["session"]),
+		Method: cmp.Or(how.name, e.Details["method"]), Protocol: how.protocol, Incoming: how.incoming, Session: idOf(e.Details["session"]),
 		Address: e.Address, ClientApp: "Mobile Apps and Desktop clients", Request: e.Request,
 		Tenant: idOf(e.Tenant), App: idOf(e.Client), Correlation: idOf(e.Details["correlation"]), UserAgent: signin.UserAgent(r.UserAgent()),
 	}
@@ -109,7 +110,7 @@ func nameParties(out *signin.Entry, dir *directory.State, e *audit.Event) {
 	out.Kind = signin.NonInteractiveUser
 	switch {
 	case principal != nil && principal.Type == directory.TypeManagedIdentity:
-		out.Kind = signin.ManagedIdentity
+		out.Kind, out.Credential, out.ClientApp = signin.ManagedIdentity, "managedIdentity", ""
 	case principal != nil || e.Details["method"] == "client_credentials":
 		out.Kind, out.ClientApp = signin.ServicePrincipal, ""
 	case means[e.Details["method"]].interactive:

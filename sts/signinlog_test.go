@@ -1,13 +1,19 @@
 package sts
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/signin"
 )
 
@@ -208,5 +214,51 @@ func TestSignInOfAnother(t *testing.T) {
 		"password", adminPassword, "scope", aksScope)))
 	if n := len(w.signIns()); n != 1 {
 		t.Errorf("%d entries", n)
+	}
+}
+
+// TestOneWayToRecord: whatever records an attempt does it through conclude, so that the logs agree.
+func TestOneWayToRecord(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	must(t, err)
+	var found []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		if n := strings.Count(string(text), ".Audit.Record(") + strings.Count(string(text), ".SignIns.Record("); n > 0 && !strings.HasSuffix(file, "_test.go") {
+			found = append(found, fmt.Sprint(file, " ", n))
+		}
+	}
+	if !slices.Equal(found, []string{"signinlog.go 2"}) {
+		t.Errorf("attempts are recorded at %q", found)
+	}
+}
+
+// TestSignInOfPrincipals: applications and managed identities have entries of their own kinds, with the credential that they showed.
+func TestSignInOfPrincipals(t *testing.T) {
+	w := newWorld(t)
+	app := w.app(directory.Application{DisplayName: "robot"})
+	key, secret, err := w.dir.AddAppSecret(t.Context(), directory.System, app.ID, directory.PasswordCredential{})
+	must(t, err)
+	w.ok(w.post(w.v2(), values("grant_type", "client_credentials", "client_id", app.AppID.String(), "client_secret", secret, "scope", strings.Fields(aksScope)[0])))
+	id, appID := w.principal(app).ID, directory.ID{15: 1}
+	identity := directory.ID{15: 2}
+	must(t, w.srv.Feed.Update(t.Context(), func(*feed.View, feed.Secrets) (feed.Change, error) {
+		return feed.Change{Records: []feed.Record{directory.NewManagedIdentity(identity, appID, w.tenant.ID, "vm", w.clock())}}, nil
+	}))
+	w.srv.conclude(&audit.Event{
+		Time: w.clock(), Tenant: w.tenant.ID.String(), Actor: identity.String(), Client: appID.String(), Action: "sign-in", Target: directory.AKSServer.String(),
+		Details: map[string]string{"method": "instance metadata"},
+	}, httptest.NewRequest("GET", "/", nil), nil)
+	var got []string
+	for _, e := range w.signIns() {
+		got = append(got, fmt.Sprint(e.Kind, "|", e.Principal, "|", e.PrincipalName, "|", e.Method, "|", e.Credential, "|", e.KeyID, "|", e.Proved, "|", e.ResourceName, "|", e.ClientApp))
+	}
+	want := []string{
+		"managedIdentity|" + identity.String() + "|vm|instance metadata|managedIdentity||true|Azure Kubernetes Service AAD Server|",
+		"servicePrincipal|" + id.String() + "|robot|Client credential|clientSecret|" + key.KeyID.String() + "|true|Azure Kubernetes Service AAD Server|",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("entries\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -27,7 +27,7 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
-	SignInRetention time.Duration // how long the sign-in log keeps an attempt
+	SignInRetention time.Duration // how long the sign-in log keeps an attempt; zero: defaultRetention
 	StrictRefresh   bool          // a refresh token ends soon after a newer one was used
 
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
@@ -83,7 +83,6 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 		}
 		return nil
 	})
-	c.SignInRetention = defaultRetention
 	fs.Func("sign-in-log-retention", "`DAYS` that the sign-in log keeps an attempt (default 30)", func(text string) error {
 		days, err := strconv.Atoi(text)
 		if err != nil || days < 1 || days > maxRetention {

@@ -46,7 +46,7 @@ func TestParseUp(t *testing.T) {
 			t.Errorf("up %s: private issuers %q", c.args, got.PrivateIssuers)
 		case c.fail == "" && got.StrictRefresh != strings.Contains(c.args, "strict"):
 			t.Errorf("up %s: strict %t", c.args, got.StrictRefresh)
-		case c.fail == "" && (got.SignInRetention != defaultRetention) != strings.Contains(c.args, "retention"):
+		case c.fail == "" && (got.SignInRetention != 0) != strings.Contains(c.args, "retention"):
 			t.Errorf("up %s: retention %s", c.args, got.SignInRetention)
 		case strings.Contains(c.args, "Gate.example") && got.PublicURL != "https://gate.example:9443":
 			t.Errorf("up %s: public URL %q", c.args, got.PublicURL)

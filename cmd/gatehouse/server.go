@@ -183,7 +183,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
 		return errors.Join(s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
-			s.signIns.Sweep(ctx, time.Now().Add(-s.config.SignInRetention)))
+			s.signIns.Sweep(ctx, time.Now().Add(-cmp.Or(s.config.SignInRetention, defaultRetention))))
 	})
 	s.setReady(nil)
 	return nil
