@@ -17,9 +17,9 @@ func TestAudit(t *testing.T) {
 	w := newWorld(t)
 	path := filepath.Join(t.TempDir(), "audit.log")
 	log, err := audit.Open(path)
-	w.must(err)
+	w.Must(err)
 	w.server.Audit = log
-	w.user("bob")
+	w.NewUser("bob")
 	admin, bob := w.tokenOf("admin"), w.tokenOf("bob")
 	group := w.sub() + "/resourceGroups/g"
 	for _, c := range []struct {
@@ -40,13 +40,13 @@ func TestAudit(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", c.name, got.Code, c.status, got.Body)
 		}
 	}
-	w.must(log.Close())
+	w.Must(log.Close())
 	raw, err := os.ReadFile(path)
-	w.must(err)
+	w.Must(err)
 	var got []string
 	for line := range strings.Lines(string(raw)) {
 		var e audit.Event
-		w.must(json.Unmarshal([]byte(line), &e))
+		w.Must(json.Unmarshal([]byte(line), &e))
 		got = append(got, fmt.Sprint(e.Action, " ", e.Outcome, " known: ", e.Actor != ""))
 	}
 	const groups = "Microsoft.Resources/subscriptions/resourceGroups/"

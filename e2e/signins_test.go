@@ -39,7 +39,7 @@ func (d *deployment) signIns(query string) []signIn {
 
 // TestSignInLog: what az is refused has its code on the screen and in the sign-in log, which az reads.
 func TestSignInLog(t *testing.T) {
-	d := up(t, "--sign-in-log-retention", "7")
+	d := up(t, "--sign-in-log-retention", "7d")
 	d.loginAdmin()
 	graph := d.token(d.env["GATEHOUSE_ADMIN"], d.adminPassword(), azureCLI, "https://graph.microsoft.com/.default").Access
 	d.user("alice", alicePassword)

@@ -118,10 +118,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 	if err != nil {
 		return nil, err
 	}
-	life := browserLife
-	if v.state.Keep {
-		life = keepLife
-	}
+	life := s.Lifetimes.browser(v.state.Keep)
 	session := &Session{
 		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: proved.UnixNano(), AMR: []string{"pwd"},
 		Expires: v.now.Add(life).UTC(), Browser: true,
@@ -135,7 +132,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 		if err != nil {
 			return feed.Change{}, err
 		}
-		c := feed.Change{Records: append(In(view).makeRoom(session), sessionRecord(session))}
+		c := feed.Change{Records: append(In(view).makeRoom(session, s.Lifetimes.session(true)), sessionRecord(session))}
 		b := browser{Keep: v.state.Keep}
 		for _, id := range before.Sessions {
 			switch a, ok := accountOf(view, id, v.now); {
@@ -166,7 +163,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 	}
 	cookie := hostCookie(browserCookie, value)
 	if keep {
-		cookie.MaxAge = int(keepLife.Seconds())
+		cookie.MaxAge = int(s.Lifetimes.browser(true).Seconds())
 	}
 	http.SetCookie(v.w, cookie)
 	return session, nil

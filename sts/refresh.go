@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -51,8 +52,8 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		}
 	}
 	issued := time.Unix(t.Issued, t.Nanos).UTC()
-	if x.now.Sub(issued) >= refreshLife {
-		return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"))
+	if x.now.Sub(issued) >= x.lifetimes.refresh() {
+		return x.inactive(issued)
 	}
 	user, session := x.dir().User(t.User), In(x.view).Session(t.Session)
 	switch {
@@ -65,7 +66,7 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		x.subject.user = user
 		return fail(50173)
 	case !x.now.Before(session.Expires):
-		return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"))
+		return x.inactive(issued)
 	case !x.place.holds(user.Tenant):
 		return fail(50020, user.UPN, x.place.tenant.DisplayName, id)
 	}
@@ -82,10 +83,17 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if write || session.Expires.Sub(x.now) < refreshLife-sessionWrite {
+	if write || x.due(session) {
 		x.subject.commit = x.use(chain)
 	}
 	return nil
+}
+
+// inactive refuses a refresh token that has not been used for too long.
+func (x *exchange) inactive(issued time.Time) error {
+	life := x.lifetimes.refresh().Truncate(time.Second)
+	rest := time.Time{}.Add(life % (24 * time.Hour)).Format(time.TimeOnly)
+	return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"), fmt.Sprintf("%d.%s", life/(24*time.Hour), rest))
 }
 
 // sealRefresh makes the refresh token of an answer.

@@ -25,6 +25,7 @@ type Server struct {
 	Keys        *Keys
 	Authorities *Authorities
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
+	Lifetimes   Lifetimes
 	Audit       *audit.Log
 	Strict      bool             // a refresh token ends soon after a newer one was used; see Chain
 	SignIns     *signin.Log      // nil: attempts are in the audit log alone
@@ -34,6 +35,7 @@ type Server struct {
 
 	once      sync.Once
 	vault     *vault
+	documents *cache.Cache[documentKey, []byte]
 	tokens    *Verifier
 	passwords *guess.Limiter // of passwords, for each (account, address)
 	chains    *cache.Cache[chainKey, Chain]
@@ -52,6 +54,7 @@ func (s *Server) init() {
 		s.tokens.Now = s.now
 		s.passwords = guess.New(passwordGuesses, s.now)
 		s.chains = cache.New[chainKey, Chain](chainsKept)
+		s.documents = cache.New[documentKey, []byte](maxDocuments)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})

@@ -44,18 +44,17 @@ func (x *exchange) begin(more func(feed.Secrets) (feed.Change, error)) func(*fee
 				return feed.Change{}, err
 			}
 		}
-		session.Expires = x.now.Add(shortSession).UTC()
-		if x.ask.offline {
-			session.Expires = x.now.Add(refreshLife).UTC()
-		}
-		c.Records = append(c.Records, In(v).makeRoom(&session)...)
+		life := x.lifetimes.session(true)
+		session.Expires = x.now.Add(x.lifetimes.session(x.ask.offline)).UTC()
+		c.Records = append(c.Records, In(v).makeRoom(&session, life)...)
 		c.Records = append(c.Records, sessionRecord(&session))
 		return c, nil
 	}
 }
 
 // makeRoom ends the sessions that are too many beside a new one: those of the same user, client and sort that were unused longest.
-func (s *State) makeRoom(session *Session) []feed.Record {
+// life is how long a session lasts unused.
+func (s *State) makeRoom(session *Session, life time.Duration) []feed.Record {
 	all, _ := s.byUser.Get(session.User)
 	same := slices.DeleteFunc(slices.Clone(all), func(v *Session) bool { return v.Client != session.Client || v.Browser != session.Browser })
 	over := min(len(same)-maxSessions+1, endedAtOnce)
@@ -63,7 +62,7 @@ func (s *State) makeRoom(session *Session) []feed.Record {
 		return nil
 	}
 	slices.SortFunc(same, func(a, b *Session) int {
-		return cmp.Or(a.used().Compare(b.used()), cmp.Compare(a.Began, b.Began), a.ID.Compare(b.ID))
+		return cmp.Or(a.used(life).Compare(b.used(life)), cmp.Compare(a.Began, b.Began), a.ID.Compare(b.ID))
 	})
 	var out []feed.Record
 	for _, v := range same[:over] {
@@ -73,9 +72,9 @@ func (s *State) makeRoom(session *Session) []feed.Record {
 }
 
 // used is when a session was last used, as far as it is written down: its end moves at most once a day.
-func (v *Session) used() time.Time {
+func (v *Session) used(life time.Duration) time.Time {
 	began := time.Unix(0, v.Began)
-	if slid := v.Expires.Add(-refreshLife); slid.After(began) {
+	if slid := v.Expires.Add(-life); slid.After(began) {
 		return slid
 	}
 	return began
@@ -93,7 +92,13 @@ func mayBegin(u *directory.User, session *Session) error {
 	return nil
 }
 
-// use writes down that a session was used: its end is 90 days from now, and a chain has come as far as this one.
+// due reports whether the end of a session is to be moved: not at each refresh, which would be a write each.
+func (x *exchange) due(session *Session) bool {
+	life := x.lifetimes.session(true)
+	return session.Expires.Sub(x.now) < life-min(sessionWrite, life/4)
+}
+
+// use writes down that a session was used: its end is as far from now as it was when it began, and a chain has come as far as this one.
 func (x *exchange) use(chain *Chain) func(*feed.View, feed.Secrets) (feed.Change, error) {
 	return func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
 		old := In(v).Session(x.subject.session.ID)
@@ -101,7 +106,7 @@ func (x *exchange) use(chain *Chain) func(*feed.View, feed.Secrets) (feed.Change
 			return feed.Change{}, fail(50173)
 		}
 		session := *old
-		session.Expires = x.now.Add(refreshLife).UTC()
+		session.Expires = x.now.Add(x.lifetimes.session(true)).UTC()
 		if chain != nil {
 			session.Chains = advance(session.Chains, *chain)
 		}

@@ -46,6 +46,7 @@ var means = map[string]struct {
 	"authorization_code": {"Authorization code", "oAuth2", "none", false},
 	"client_credentials": {"Client credential", "oAuth2", "none", false},
 	"device_code":        {"Device code", "deviceCode", "none", false},
+	"managed identity":   {"Managed identity", "oAuth2", "none", false},
 	signInPage.purpose:   {"Password", "oAuth2", "none", true},
 	devicePage.purpose:   {"Password", "deviceCode", "none", true},
 	"urn:ietf:params:oauth:grant-type:device_code": {"Device code", "deviceCode", "none", false},

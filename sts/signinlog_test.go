@@ -244,18 +244,18 @@ func TestSignInOfPrincipals(t *testing.T) {
 	id, appID := w.principal(app).ID, directory.ID{15: 1}
 	identity := directory.ID{15: 2}
 	must(t, w.srv.Feed.Update(t.Context(), func(*feed.View, feed.Secrets) (feed.Change, error) {
-		return feed.Change{Records: []feed.Record{directory.NewManagedIdentity(identity, appID, w.tenant.ID, "vm", w.clock())}}, nil
+		return feed.Change{Records: []feed.Record{directory.NewManagedIdentity(directory.ServicePrincipal{ID: identity, AppID: appID, Tenant: w.tenant.ID, DisplayName: "vm", Created: w.clock()})}}, nil
 	}))
 	w.srv.conclude(&audit.Event{
 		Time: w.clock(), Tenant: w.tenant.ID.String(), Actor: identity.String(), Client: appID.String(), Action: "sign-in", Target: directory.AKSServer.String(),
-		Details: map[string]string{"method": "instance metadata"},
+		Details: map[string]string{"method": "managed identity"},
 	}, httptest.NewRequest("GET", "/", nil), nil)
 	var got []string
 	for _, e := range w.signIns() {
 		got = append(got, fmt.Sprint(e.Kind, "|", e.Principal, "|", e.PrincipalName, "|", e.Method, "|", e.Credential, "|", e.KeyID, "|", e.Proved, "|", e.ResourceName, "|", e.ClientApp))
 	}
 	want := []string{
-		"managedIdentity|" + identity.String() + "|vm|instance metadata|managedIdentity||true|Azure Kubernetes Service AAD Server|",
+		"managedIdentity|" + identity.String() + "|vm|Managed identity|managedIdentity||true|Azure Kubernetes Service AAD Server|",
 		"servicePrincipal|" + id.String() + "|robot|Client credential|clientSecret|" + key.KeyID.String() + "|true|Azure Kubernetes Service AAD Server|",
 	}
 	if !slices.Equal(got, want) {
