@@ -30,6 +30,9 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
+	SignInRetention time.Duration // how long the sign-in log keeps an attempt; zero: defaultRetention
+	StrictRefresh   bool          // a refresh token ends soon after a newer one was used
+
 	MasterKey    seal.Source // zero: a file in the data directory, made at first start
 	OldMasterKey seal.Source // what MasterKey replaces; zero: none
 
@@ -43,6 +46,9 @@ const (
 	defaultListen = "127.0.0.1:8443"
 	defaultProxy  = "127.0.0.1:8442"
 	defaultDomain = "gatehouse.internal"
+
+	defaultRetention = 30 * 24 * time.Hour // as Microsoft Entra ID P1
+	maxRetention     = 3650 * 24 * time.Hour
 )
 
 func dataDirFlag(fs *flag.FlagSet, dir *string) {
@@ -84,6 +90,13 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 				return fmt.Errorf("%q is not HOST or HOST:PORT", host)
 			}
 			c.PrivateIssuers = append(c.PrivateIssuers, host)
+		}
+		return nil
+	})
+	lifetimeFlag(fs, &c.SignInRetention, "sign-in-log-retention", 24*time.Hour, maxRetention, "of entries of the sign-in log", "30d")
+	fs.Func("refresh-tokens", "`RULE` for a refresh token that was replaced: entra (it stays valid) or strict (its use 10 minutes after a newer one's ends the session) (default entra)", func(rule string) error {
+		if c.StrictRefresh = rule == "strict"; !c.StrictRefresh && rule != "entra" {
+			return fmt.Errorf("%q is not a rule; give entra or strict", rule)
 		}
 		return nil
 	})
