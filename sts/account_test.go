@@ -73,7 +73,7 @@ func TestAccountPage(t *testing.T) {
 	}
 
 	// New recovery codes need a factor that was shown just now.
-	w.pass(proofLife)
+	w.pass(recentProof)
 	p = w.manage(b, w.visit(b, "GET", "/myaccount", nil), "action", "codes")
 	w.onPage(p, "second")
 	p = w.manage(b, p, "code", w.totp(seed))
@@ -172,7 +172,7 @@ func TestAccountNeedsProof(t *testing.T) {
 	if p.status != 303 || p.header.Get("Location") != w.http.URL+"/myaccount" {
 		t.Errorf("cancel: HTTP %d to %q", p.status, p.header.Get("Location"))
 	}
-	w.pass(proofLife)
+	w.pass(recentProof)
 	p = w.visit(b, "GET", "/myaccount", nil)
 	if got := w.manage(b, p, "action", "remove "+method); got.page != "second" {
 		t.Errorf("later: page %q", got.page)
@@ -180,7 +180,7 @@ func TestAccountNeedsProof(t *testing.T) {
 	bob := w.user("bob@"+domain, alicePassword)
 	c := w.browser()
 	w.onPage(w.atHome(c, bob), "account")
-	w.pass(proofLife)
+	w.pass(recentProof)
 	p = w.manage(c, w.visit(c, "GET", "/myaccount", nil), "action", "totp")
 	w.onPage(p, "signin")
 	p = w.manage(c, p, "loginfmt", bob.UPN, "passwd", alicePassword)

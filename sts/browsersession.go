@@ -119,10 +119,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 	if err != nil {
 		return nil, err
 	}
-	life := browserLife
-	if v.state.Keep {
-		life = keepLife
-	}
+	life := s.Lifetimes.browser(v.state.Keep)
 	session := &Session{
 		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: v.state.Proved, AMR: v.state.AMR, Fresh: v.state.Fresh,
 		Expires: v.now.Add(life).UTC(), Browser: true,
@@ -174,7 +171,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 	}
 	cookie := hostCookie(browserCookie, value)
 	if keep {
-		cookie.MaxAge = int(keepLife.Seconds())
+		cookie.MaxAge = int(s.Lifetimes.browser(true).Seconds())
 	}
 	http.SetCookie(v.w, cookie)
 	return session, nil

@@ -92,13 +92,13 @@ func (s *Server) stepUp(ctx context.Context, v *visit, a account, missing error)
 	return s.goOn(ctx, v, a.user)
 }
 
-// proofLife is how long somebody who has proved who they are may change how they do it.
-const proofLife = 10 * time.Minute
+// recentProof is how long somebody who has proved who they are may change how they do it.
+const recentProof = 10 * time.Minute
 
 // fresh is when the person of a session last proved something, Unix nanoseconds.
 func (s *Session) fresh() int64 { return max(s.Fresh, s.Began) }
 
-func (s *Session) recent(now time.Time) bool { return now.UnixNano()-s.fresh() < int64(proofLife) }
+func (s *Session) recent(now time.Time) bool { return now.UnixNano()-s.fresh() < int64(recentProof) }
 
 // visitor is the user of a form of a later step.
 func (s *Server) visitor(v *visit) (*directory.User, error) {

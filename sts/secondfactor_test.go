@@ -316,7 +316,7 @@ func TestStepUp(t *testing.T) {
 	c := w.browser()
 	w.landed(w.enter(c, w.visit(c, "GET", w.authorizeURL(), nil), bob.UPN, alicePassword))
 	w.onPage(w.visit(c, "GET", w.authorizeURL("claims", claims), nil), "enrol")
-	w.pass(proofLife)
+	w.pass(recentProof)
 	w.onPage(w.visit(c, "GET", w.authorizeURL("claims", claims), nil), "signin")
 }
 
