@@ -36,7 +36,9 @@ func TestSecondFactor(t *testing.T) {
 
 	browser := d.browser()
 	submit := chromedp.Click(`#idSIButton9`)
-	on := func(page string) chromedp.Action[chromedp.Void] { return chromedp.WaitVisible(`[data-page=` + page + `]`) }
+	on := func(page string) chromedp.Action[chromedp.Void] {
+		return chromedp.WaitVisible(`[data-page=` + page + `]`)
+	}
 	var seed []byte
 	used := "" // the code of a step works once
 	code := func() chromedp.Action[chromedp.Void] {
