@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/sts"
@@ -144,18 +145,37 @@ func (s *server) controlHandler() http.Handler {
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
 	m.Handle("POST /keys/roll", func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.keys.Roll(r.Context()); err != nil {
+		if err := s.byOwner("keys/roll", "", s.keys.Roll(r.Context())); err != nil {
 			return err
 		}
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
 	m.Handle("POST /keys/{kid}/withdraw", func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.keys.Withdraw(r.Context(), r.PathValue("kid")); err != nil {
+		if err := s.byOwner("keys/withdraw", r.PathValue("kid"), s.keys.Withdraw(r.Context(), r.PathValue("kid"))); err != nil {
 			return err
 		}
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
+	m.Handle("GET /master-key", func(w http.ResponseWriter, r *http.Request) error {
+		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
+	})
+	m.Handle("POST /master-key/roll", func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.byOwner("master-key/roll", s.sealed.Status().Master, s.sealed.Roll(r.Context())); err != nil {
+			return fault.New(fault.Unavailable, "%v", err).Wrap(err) // whoever reaches this socket may know
+		}
+		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
+	})
 	return m
+}
+
+// byOwner records what the owner of the data directory has asked for, and passes on how it went.
+func (s *server) byOwner(action, target string, err error) error {
+	e := audit.Event{Address: "control socket", Action: action, Target: target, Outcome: audit.Allowed}
+	if err != nil {
+		e.Outcome, e.Reason = audit.Failed, fault.From(err).Message
+	}
+	s.audit.Record(e)
+	return err
 }
 
 func (s *server) keyList() []keyStatus {

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/internal/pki"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
+	"github.com/gatehouse-k8s/gatehouse/seal"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
@@ -49,6 +50,7 @@ type server struct {
 	dir      *dataDir
 	audit    *audit.Log
 	db       *store.DB
+	sealed   *seal.Log // db, with its secrets readable
 	feed     *feed.Follower
 	keys     *sts.Keys
 	clusters *cluster.Manager
@@ -178,7 +180,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
-		return errors.Join(s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
+		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
 	})
 	s.setReady(nil)
 	return nil
@@ -278,7 +280,10 @@ func (s *server) background(name string, every time.Duration, task func(context.
 	})
 }
 
-// openStore opens the database and follows its feed.
+// masterKeyFile holds the master key that a first start makes when none is named.
+const masterKeyFile = "master-key"
+
+// openStore opens the database, unlocks its secrets and follows its feed.
 func (s *server) openStore(ctx context.Context) (err error) {
 	at := s.config.Database
 	if at == "" {
@@ -288,7 +293,14 @@ func (s *server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("database", func(context.Context) error { return s.db.Close() })
-	s.feed = &feed.Follower{Log: s.db, Logger: s.log}
+	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Logger: s.log}
+	if o.Master.IsZero() {
+		o.Master = seal.OwnFile(s.dir.file(masterKeyFile))
+	}
+	if s.sealed, err = seal.Open(ctx, s.db, o); err != nil {
+		return err
+	}
+	s.feed = &feed.Follower{Log: s.sealed, Logger: s.log}
 	err = s.feed.Start(ctx, map[string]feed.State{
 		directory.Part: new(directory.State),
 		sts.Part:       new(sts.State),
