@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/gatehousetest"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 )
 
 const password = gatehousetest.Password
@@ -48,7 +49,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	h := gatehousetest.New(t, gatehousetest.Options{Parts: map[string]feed.State{aks.Part: new(aks.State)}})
+	h := gatehousetest.New(t, gatehousetest.Options{Parts: map[string]feed.State{aks.Part: new(aks.State), identity.Part: new(identity.State)}})
 	w := &world{
 		House: h, ctx: context.Background(), planes: newPlanes(), tokens: map[string]string{},
 		feed: h.Feed, dir: h.Directory, tenant: h.Tenant, admin: h.Admin, subscription: h.Subscription,
@@ -69,7 +70,7 @@ func (w *world) boot() {
 		Feed: w.feed, ControlPlanes: w.planes, Issuer: (&aks.Issuers{Public: "https://gatehouse.test"}).URL, Audit: w.server.Audit, Log: slog.New(slog.DiscardHandler),
 		Pause: func(ctx context.Context, _ int) bool { return w.planes.retry(ctx) },
 	}
-	w.server.Providers = []arm.Provider{w.provisioner}
+	w.server.Providers = []arm.Provider{w.provisioner, &identity.Provider{Users: aks.UsersOf}}
 	w.web = w.server.Handler()
 	w.must(w.provisioner.Start(w.ctx))
 }

@@ -70,6 +70,9 @@ type User struct {
 	// SessionsValidFrom ends every session and token that began before it, in Unix nanoseconds: set by a password
 	// change and by revoking all sessions (Graph signInSessionsValidFromDateTime).
 	SessionsValidFrom int64 `json:"sessionsValidFrom,omitempty"`
+
+	MFA     string   `json:"perUserMfaState,omitempty"` // see PerUserMFA
+	Methods []Method `json:"methods,omitempty"`         // second factors; their secret halves are under KindFactors
 }
 
 // Group is a set of principals.
@@ -160,5 +163,11 @@ type ServicePrincipal struct {
 	Passwords   []PasswordCredential `json:"passwordCredentials,omitempty"`
 	Keys        []KeyCredential      `json:"keyCredentials,omitempty"`
 	FirstParty  bool                 `json:"firstParty,omitempty"` // owned by the cloud's own tenant; see FirstParty
-	Created     time.Time            `json:"created"`
+
+	// Of a managed identity only, whose resource they describe:
+	Resource  string                `json:"resource,omitempty"` // its ARM id
+	Explicit  bool                  `json:"explicit,omitempty"` // the resource is the identity itself, user-assigned; else the identity is part of it
+	Federated []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
+
+	Created time.Time `json:"created"`
 }

@@ -59,6 +59,8 @@ type accessClaims struct {
 	Tenant  string `json:"tid"`
 	UTI     string `json:"uti"`
 	Version string `json:"ver"`
+
+	IdentityResource string `json:"xms_mirid,omitempty"` // the ARM id of a managed identity's resource
 }
 
 // source is where a claim that did not fit can be read (OpenID Connect Core 1.0 section 5.6.2).
@@ -123,7 +125,7 @@ type answerV1 struct {
 
 // mint signs the tokens of an exchange and puts the answer together.
 func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
-	life, err := s.Lifetimes.access(s.random())
+	life, err := s.accessLife(x)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +223,9 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 		}
 	} else {
 		c.IDType, c.Subject = "app", principal.String()
+		if sp := x.identity(); sp != nil {
+			c.IdentityResource = sp.Resource
+		}
 	}
 	c.Object = principal.String()
 	if x.target.resource.AppID == directory.AKSServer {
@@ -315,4 +320,12 @@ func (s *Server) uti() (string, error) {
 		return "", fmt.Errorf("make a token id: %w", err)
 	}
 	return base64.RawURLEncoding.EncodeToString(b[:]), nil
+}
+
+// accessLife is the life of an exchange's access token. Those of managed identities live a day.
+func (s *Server) accessLife(x *exchange) (time.Duration, error) {
+	if x.identity() != nil {
+		return identityLife, nil
+	}
+	return s.Lifetimes.access(s.random())
 }

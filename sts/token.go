@@ -109,6 +109,9 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, x *exchange) (ans
 	if err := x.resolve(); err != nil {
 		return nil, err
 	}
+	if err := x.decide(); err != nil {
+		return nil, err
+	}
 	if err := s.settle(ctx, x); err != nil {
 		return nil, err
 	}
@@ -133,8 +136,13 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
-		return err
+	if x.form["grant_type"] == "client_credentials" {
+		x.client = findIdentity(x.dir(), x.place, auth.id)
+	}
+	if x.client == nil {
+		if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
+			return err
+		}
 	}
 	if x.place.word == consumers {
 		return fail(9002346, x.client.app.AppID)

@@ -28,11 +28,10 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
-	Lifetimes sts.Lifetimes
-
 	MasterKey    seal.Source // zero: a file in the data directory, made at first start
 	OldMasterKey seal.Source // what MasterKey replaces; zero: none
 
+	Lifetimes      sts.Lifetimes
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
 
 	passwordShown bool // the command line, which every user of the machine can read, holds the database's password

@@ -105,6 +105,8 @@ func TestExecute(t *testing.T) {
 		{"up --help", 0, "-data-dir", ""},
 		{"nothing", 2, "", `there is no command "nothing"`},
 		{"env --shell tcsh", 2, "", "choose sh, fish or powershell"},
+		{"env --stop", 2, "", "need --identity"},
+		{"env --identity x --form vm", 2, "", "appservice, imds or arc"},
 		{"keys --roll --withdraw x", 2, "", "exclude each other"},
 		{"up --master-key " + aKey, 2, "", "--master-key \"...\" is not file:/path, env:NAME or kms:unix:///"},
 		{"up --master-key kms:/run/kms.sock", 2, "", "--master-key \"kms:/run/kms.sock\" is not"},

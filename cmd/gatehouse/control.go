@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/msi"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
@@ -44,6 +45,8 @@ type status struct {
 	Version  string          `json:"version"`
 	Revision int64           `json:"revision"`
 	Clusters []clusterStatus `json:"clusters"`
+
+	Identities []msi.Endpoint `json:"identityEndpoints"` // that are open
 }
 
 type clusterStatus struct {
@@ -165,6 +168,31 @@ func (s *server) controlHandler() http.Handler {
 		}
 		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
 	})
+	m.Handle("POST /identities", func(w http.ResponseWriter, r *http.Request) error {
+		form, err := msi.ParseForm(r.URL.Query().Get("form"))
+		if err != nil {
+			return err
+		}
+		opened, err := s.msi.Open(r.URL.Query().Get("name"), form)
+		if err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, opened)
+	})
+	m.Handle("DELETE /identities", func(w http.ResponseWriter, r *http.Request) error {
+		var form msi.Form // of all forms
+		if name := r.URL.Query().Get("form"); name != "" {
+			var err error
+			if form, err = msi.ParseForm(name); err != nil {
+				return err
+			}
+		}
+		closed, err := s.msi.Close(r.URL.Query().Get("name"), form)
+		if err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, closed)
+	})
 	return m
 }
 
@@ -223,6 +251,9 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 			running = "running at " + c.Endpoint
 		}
 		fmt.Fprintf(w, "cluster\t%s/%s: %s, %s\n", c.Group, c.Name, c.State, running)
+	}
+	for _, i := range s.Identities {
+		fmt.Fprintf(w, "identity\t%s: %s form, at %s since %s\n", i.Resource, i.Form, i.Address, i.Since.Format(time.RFC3339))
 	}
 	return w.Flush()
 }

@@ -26,8 +26,10 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/front"
 	"github.com/gatehouse-k8s/gatehouse/graph"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 	"github.com/gatehouse-k8s/gatehouse/internal/pki"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/msi"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
 	"github.com/gatehouse-k8s/gatehouse/seal"
 	"github.com/gatehouse-k8s/gatehouse/store"
@@ -54,6 +56,7 @@ type server struct {
 	feed     *feed.Follower
 	keys     *sts.Keys
 	clusters *cluster.Manager
+	msi      *msi.Endpoints
 	facts    facts
 
 	mu     sync.Mutex
@@ -158,14 +161,15 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	s.onStop("provisioning", clusters.Stop)
 
-	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
-	identity.Lifetimes = s.config.Lifetimes
-	identity.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
+	login := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
+	login.Lifetimes = s.config.Lifetimes
+	login.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
 	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
-	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
+	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log}
+	resources.Providers = []arm.Provider{clusters, &identity.Provider{Users: aks.UsersOf}}
 
 	faces := front.Faces{
-		STS: identity.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
+		STS: login.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
 		Domain: s.facts.Domain, Ready: s.whyNotReady,
 	}
 	handler := web.Requests(faces.Handler(public, ln.front.Addr().String()), s.log)
@@ -176,11 +180,14 @@ func (s *server) start(ctx context.Context) (err error) {
 	s.serve("proxy", ln.proxy, &front.Proxy{
 		Handler: handler, Certificates: cas.interception, Domain: s.facts.Domain, Upstream: front.FromEnvironment(), Log: s.log,
 	})
+	s.msi = &msi.Endpoints{Feed: s.feed, Tokens: login, Proxy: &url.URL{Scheme: "http", Host: ln.proxy.Addr().String()}, Audit: s.audit, Log: s.log}
+	s.onStop("identity endpoints", s.msi.Shutdown)
 	if err := s.serveControl(); err != nil {
 		return err
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
-		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
+		s.msi.Sweep()
+		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
 	})
 	s.setReady(nil)
 	return nil
@@ -306,6 +313,7 @@ func (s *server) openStore(ctx context.Context) (err error) {
 		sts.Part:       new(sts.State),
 		rbac.Part:      new(rbac.State),
 		arm.Part:       new(arm.State),
+		identity.Part:  new(identity.State),
 		aks.Part:       new(aks.State),
 	})
 	if err != nil {
@@ -347,7 +355,7 @@ func (s *server) whyNotReady() error {
 }
 
 func (s *server) status() status {
-	out := status{facts: s.facts, Version: version, Revision: s.feed.View().Revision, Clusters: []clusterStatus{}}
+	out := status{facts: s.facts, Version: version, Revision: s.feed.View().Revision, Clusters: []clusterStatus{}, Identities: s.msi.List()}
 	if err := s.whyNotReady(); err != nil {
 		out.Reason = fault.From(err).Message
 	} else {
