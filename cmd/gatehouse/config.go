@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/seal"
 	"github.com/gatehouse-k8s/gatehouse/sts"
