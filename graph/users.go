@@ -263,7 +263,7 @@ func (c *call) changePassword() error {
 		err.RetryAfter = seconds
 		return err
 	}
-	err = c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next)
+	_, err = c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next)
 	done(!errors.Is(err, directory.ErrWrongPassword))
 	if err != nil {
 		return err

@@ -72,7 +72,8 @@ func TestRefreshAfter(t *testing.T) {
 			must(t, w.dir.ResetPassword(ctx, directory.System, w.alice.ID, "Another-Pass-3", false))
 		}, 50173, "bad_token"},
 		{"the password was changed", func(w *world) {
-			must(t, w.dir.ChangePassword(ctx, directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Another-Pass-3"))
+			_, err := w.dir.ChangePassword(ctx, directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Another-Pass-3")
+			must(t, err)
 		}, 50173, "bad_token"},
 		{"the sessions were revoked", func(w *world) { must(t, w.dir.RevokeSessions(ctx, directory.System, w.alice.ID)) }, 50173, "bad_token"},
 		{"the sessions were revoked and swept", func(w *world) {

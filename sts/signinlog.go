@@ -34,7 +34,7 @@ func (s *Server) conclude(e *audit.Event, r *http.Request, err error) {
 }
 
 // signIns are the actions that the sign-in log holds. Each proves something about who is there, or gives out what was asked for.
-var signIns = map[string]bool{"sign-in": true, "authorize": true, "device-code-approve": true}
+var signIns = map[string]bool{"sign-in": true, "second-factor": true, "authorize": true, "device-code-approve": true}
 
 // means says in Microsoft Graph's words what a method of the audit is. A method that is not here goes by its own name.
 var means = map[string]struct {
@@ -48,10 +48,14 @@ var means = map[string]struct {
 	"device_code":        {"Device code", "deviceCode", "none", false},
 	"managed identity":   {"Managed identity", "oAuth2", "none", false},
 	signInPage.purpose:   {"Password", "oAuth2", "none", true},
+	accountPage.purpose:  {"Password", "oAuth2", "none", true},
 	devicePage.purpose:   {"Password", "deviceCode", "none", true},
 	"urn:ietf:params:oauth:grant-type:device_code": {"Device code", "deviceCode", "none", false},
 	"urn:ietf:params:oauth:grant-type:jwt-bearer":  {"On-behalf-of", "oAuth2", "none", false},
 }
+
+// factors are names of what a person showed in place of a password, or beside it, by Details["factor"].
+var factors = map[string]string{amrPasskey: "Passkey", "otp": "Authenticator app", "recovery": "Recovery code"}
 
 // credentialTypes are Microsoft Graph's clientCredentialType, by the first word of Details["credential"].
 var credentialTypes = map[string]string{
@@ -73,11 +77,14 @@ func signInOf(dir *directory.State, e *audit.Event, r *http.Request) signin.Entr
 	if out.Browser, out.System = signin.Device(r.UserAgent()); out.System == "" {
 		_, out.System = signin.Device(r.Header.Get("x-client-os")) // of MSAL
 	}
-	if m := e.Details["method"]; m == signInPage.purpose || m == devicePage.purpose {
+	if m := e.Details["method"]; m == signInPage.purpose || m == devicePage.purpose || m == accountPage.purpose {
 		out.ClientApp = "Browser"
 	}
-	if e.Action != "sign-in" { // the proof has an entry of its own, now or earlier
+	switch e.Action {
+	case "authorize", "device-code-approve": // the proof has an entry of its own, now or earlier
 		out.Method = "Previously satisfied"
+	default:
+		out.Method = cmp.Or(factors[e.Details["factor"]], e.Details["factor"], out.Method)
 	}
 	kind, keyID, _ := strings.Cut(e.Details["credential"], " ")
 	out.Credential, out.KeyID = credentialTypes[kind], keyID

@@ -41,12 +41,19 @@ type Session struct {
 	Expires time.Time    `json:"expires"`
 	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no token names it
 	Chains  []Chain      `json:"chains,omitempty"`  // of refresh tokens, one for each public client that has redeemed some
+	Fresh   int64        `json:"fresh,omitempty"`   // when the person last proved something to a browser's session, Unix nanoseconds; 0: when it began
 }
 
 // Session returns a session in force, or nil.
 func (s *State) Session(id directory.ID) *Session {
 	v, _ := s.sessions.Get(id)
 	return v
+}
+
+// ProvedMFA reports whether the person of a session showed a second factor in the last ten minutes.
+func (s *State) ProvedMFA(id directory.ID, now time.Time) bool {
+	v := s.Session(id)
+	return v != nil && v.has(amrMFA) && v.recent(now)
 }
 
 // SessionsOf returns the sessions of a user, newest first.

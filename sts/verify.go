@@ -245,6 +245,8 @@ func (s *State) CheckSession(u *directory.User, id directory.ID, now time.Time) 
 		return errRevoked("session %s of %s has expired", id, u.UPN)
 	case session.Began < u.SessionsValidFrom:
 		return errRevoked("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
+	case decide(circumstances{user: u, amr: session.AMR}) != nil:
+		return errRevoked("session %s of %s began without the second factor that is now demanded", id, u.UPN)
 	}
 	return nil
 }
