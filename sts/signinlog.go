@@ -55,7 +55,7 @@ var means = map[string]struct {
 }
 
 // factors are names of what a person showed in place of a password, or beside it, by Details["factor"].
-var factors = map[string]string{amrPasskey: "Passkey", "otp": "Authenticator app", "recovery": "Recovery code"}
+var factors = map[string]string{amrPasskey: "Passkey", directory.MethodTOTP: "Authenticator app", "recovery": "Recovery code"}
 
 // credentialTypes are Microsoft Graph's clientCredentialType, by the first word of Details["credential"].
 var credentialTypes = map[string]string{
