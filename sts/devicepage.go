@@ -51,13 +51,13 @@ func (v *visit) client() directory.ID {
 
 // wanted names the resource that the application asks for.
 func (v *visit) wanted() string {
-	switch v.on {
-	case devicePage:
+	switch {
+	case v.on == devicePage:
 		return v.flow.Ask.wanted()
-	case accountPage:
-		return ""
+	case v.state.Request != nil:
+		return v.state.Request.Ask.wanted()
 	}
-	return v.state.Request.Ask.wanted()
+	return "" // the account page is for nothing else
 }
 
 // tenant is where the application wants accounts from; nil: anywhere.
