@@ -32,6 +32,11 @@ type State struct {
 	owners   feed.Map[ID, []ID]   // group, application or service principal -> its owners
 	owned    feed.Map[ID, []ID]
 	roles    feed.Map[ID, []ID] // principal -> role templates
+
+	grants      feed.Map[ID, *PermissionGrant]
+	grantsOf    feed.Map[ID, []ID] // user -> grants for that user alone; client -> its grants for everybody
+	assignments feed.Map[ID, *AppRoleAssignment]
+	assigned    feed.Map[ID, []ID] // principal -> its app role assignments
 }
 
 // edge is one direct membership, seen from either end.
