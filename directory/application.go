@@ -96,7 +96,14 @@ func (d *Directory) DeleteApplication(ctx context.Context, by Actor, id ID) erro
 // CreateServicePrincipal makes the account of an application of the same tenant, by its client id. Owners of the application may do it,
 // and own what they make.
 func (d *Directory) CreateServicePrincipal(ctx context.Context, by Actor, tenant, appID ID, enabled bool) (*ServicePrincipal, error) {
+	return d.AddServicePrincipal(ctx, by, ServicePrincipal{Tenant: tenant, AppID: appID, Enabled: enabled})
+}
+
+// AddServicePrincipal is CreateServicePrincipal with all that can be said of a service principal: of want, also AssignmentRequired, Tags,
+// Notes and Keys count.
+func (d *Directory) AddServicePrincipal(ctx context.Context, by Actor, want ServicePrincipal) (*ServicePrincipal, error) {
 	var principal ServicePrincipal
+	tenant, appID := want.Tenant, want.AppID
 	err := d.update(ctx, by, func(p *plan) (err error) {
 		app := p.ApplicationByAppID(appID)
 		if app == nil || !p.IsOwner(by.ID, app.ID) {
@@ -112,10 +119,17 @@ func (d *Directory) CreateServicePrincipal(ctx context.Context, by Actor, tenant
 			return fault.New(fault.Invalid, "The appId '%s' of the service principal does not reference a valid application object.", appID).
 				At("appId").WithCode("Request_BadRequest")
 		}
-		if principal, err = p.putPrincipal(app, enabled); err == nil && p.IsOwner(by.ID, app.ID) {
+		if principal, err = p.newPrincipal(app); err != nil {
+			return err
+		}
+		if err := p.setPrincipal(&principal, &want); err != nil {
+			return err
+		}
+		p.put(KindServicePrincipal, principal.ID.String(), tenant, &principal)
+		if p.IsOwner(by.ID, app.ID) {
 			p.put(KindOwnership, pair(principal.ID, by.ID), tenant, struct{}{})
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -123,17 +137,29 @@ func (d *Directory) CreateServicePrincipal(ctx context.Context, by Actor, tenant
 	return &principal, nil
 }
 
-func (p *plan) putPrincipal(app *Application, enabled bool) (ServicePrincipal, error) {
+func (p *plan) newPrincipal(app *Application) (ServicePrincipal, error) {
 	id, err := p.newID()
-	if err != nil {
-		return ServicePrincipal{}, err
-	}
-	principal := ServicePrincipal{
+	return ServicePrincipal{
 		ID: id, Tenant: app.Tenant, AppID: app.AppID, DisplayName: app.DisplayName, Names: principalNames(app),
-		Type: TypeApplication, Enabled: enabled, Created: p.now,
+		Type: TypeApplication, Enabled: true, Created: p.now,
+	}, err
+}
+
+// setPrincipal takes over what of a service principal is its own, if the rules allow it.
+func (p *plan) setPrincipal(principal, want *ServicePrincipal) (err error) {
+	old := principal.Keys
+	principal.Enabled, principal.AssignmentRequired, principal.Tags, principal.Notes = want.Enabled, want.AssignmentRequired, want.Tags, want.Notes
+	if err := checkText("notes", principal.Notes, false, 1024); err != nil {
+		return err
 	}
-	p.put(KindServicePrincipal, id.String(), app.Tenant, &principal)
-	return principal, nil
+	if len(principal.Tags) > maxPermissions {
+		return errApplication("tags", "tags has %d entries; it may have %d.", len(principal.Tags), maxPermissions)
+	}
+	if err := checkTags(principal.Tags); err != nil {
+		return err
+	}
+	principal.Keys, err = p.checkKeys(want.Keys, old)
+	return err
 }
 
 // EnableServicePrincipal enables or disables a service principal. First-party ones stay as they are: without them
@@ -172,17 +198,7 @@ func (d *Directory) UpdateServicePrincipal(ctx context.Context, by Actor, id ID,
 			return fault.New(fault.Invalid, "%s is a managed identity, which has no certificates of its own", principal.DisplayName).WithCode("Request_BadRequest")
 		}
 		changed := *principal
-		changed.Enabled, changed.AssignmentRequired, changed.Tags, changed.Notes = wanted.Enabled, wanted.AssignmentRequired, wanted.Tags, wanted.Notes
-		if err := checkText("notes", changed.Notes, false, 1024); err != nil {
-			return err
-		}
-		if len(changed.Tags) > maxPermissions {
-			return errApplication("tags", "tags has %d entries; it may have %d.", len(changed.Tags), maxPermissions)
-		}
-		if err := checkTags(changed.Tags); err != nil {
-			return err
-		}
-		if changed.Keys, err = p.checkKeys(wanted.Keys, principal.Keys); err != nil {
+		if err := p.setPrincipal(&changed, &wanted); err != nil {
 			return err
 		}
 		p.put(KindServicePrincipal, id.String(), changed.Tenant, &changed)

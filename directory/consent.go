@@ -317,7 +317,8 @@ func (p *plan) consentClient(c Consent, tenant ID) (ID, error) {
 	if app == nil || app.Tenant != tenant || !c.Everyone {
 		return ID{}, ErrNoObject(c.Client.String())
 	}
-	sp, err := p.putPrincipal(app, true)
+	sp, err := p.newPrincipal(app)
+	p.put(KindServicePrincipal, sp.ID.String(), tenant, &sp)
 	return sp.ID, err
 }
 

@@ -277,7 +277,43 @@ func (p *plan) checkPermissions(a, old *Application) error {
 			}
 		}
 	}
+	if err := a.Optional.check(); err != nil {
+		return err
+	}
 	return a.checkTexts()
+}
+
+// Optional claims that tokens here can hold, and what more can be said about them.
+var (
+	optionalClaims = []string{"acct", "aud", "auth_time", "email", "family_name", "given_name", "groups", "idtyp", "ipaddr", "login_hint",
+		"preferred_username", "sid", "upn", "xms_cc"}
+	claimProperties = []string{"include_user_token", "use_guid"}
+)
+
+func (o *OptionalClaims) check() error {
+	const field = "optionalClaims"
+	if len(o.ID)+len(o.Access)+len(o.SAML2) > maxPermissions {
+		return errApplication(field, "optionalClaims has more than %d entries.", maxPermissions)
+	}
+	for _, c := range slices.Concat(o.ID, o.Access) {
+		if !slices.Contains(optionalClaims, c.Name) {
+			return errApplication(field, "optionalClaims: %.80q is not a claim that this server issues; it can be one of %s.", c.Name, strings.Join(optionalClaims, ", "))
+		}
+		if c.Source != "" {
+			return errApplication(field, "optionalClaims: the source of %q is %.80q; there are no extension properties here, leave it out.", c.Name, c.Source)
+		}
+		for _, p := range c.Properties {
+			if !slices.Contains(claimProperties, p) {
+				return errApplication(field, "optionalClaims: %.80q of %q is not supported; additionalProperties can be %s.", p, c.Name, strings.Join(claimProperties, " and "))
+			}
+		}
+	}
+	for _, c := range o.SAML2 {
+		if err := checkText(field+".saml2Token", c.Name, true, 120); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *Application) checkTexts() error {

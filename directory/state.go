@@ -182,6 +182,12 @@ func (s *State) IsOwner(principal, object ID) bool {
 	return slices.Contains(s.Owners(object), principal)
 }
 
+// RolesOf returns the templates of the directory roles that a principal holds.
+func (s *State) RolesOf(principal ID) []ID {
+	ids, _ := s.roles.Get(principal)
+	return ids
+}
+
 // HasRole reports whether a principal holds a directory role.
 func (s *State) HasRole(principal, role ID) bool {
 	ids, _ := s.roles.Get(principal)

@@ -43,6 +43,7 @@ func (s *Server) Handler() http.Handler {
 	s.mountApplications(m)
 	s.mountDirectoryObjects(m)
 	s.mountOrganization(m)
+	s.mountConsent(m)
 	return keySegments(m)
 }
 

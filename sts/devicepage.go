@@ -92,6 +92,8 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 		return s.stepSignIn(ctx, v)
 	case stepPassword:
 		return s.stepPassword(ctx, v)
+	case stepConsent:
+		return s.stepDeviceConsent(ctx, v)
 	}
 	return s.stepConfirm(ctx, v)
 }
@@ -199,7 +201,7 @@ func (s *Server) signedIn(ctx context.Context, v *visit, user *directory.User, p
 	case v.on == signInPage:
 		return s.authenticated(ctx, v, user, proved)
 	}
-	return s.showConfirm(v, user)
+	return s.deviceConsent(v, user)
 }
 
 // stepPassword replaces a password that has to be changed. It asks for the present one again.

@@ -60,7 +60,9 @@ func TestPasswordAnswers(t *testing.T) {
 func TestClaims(t *testing.T) {
 	w := newWorld(t)
 	api := w.app(directory.Application{DisplayName: "API", IdentifierURIs: []string{"api://shop"}, TokenVersion: 2, PublicClient: true,
-		Scopes: []directory.Permission{{Value: "Orders.Read"}, {Value: "Orders.Write"}}})
+		Scopes: []directory.Scope{
+			{ID: directory.MustParseID("11111111-0000-0000-0000-000000000001"), Value: "Orders.Read", AdminName: "Read", AdminText: "Read", Enabled: true},
+			{ID: directory.MustParseID("11111111-0000-0000-0000-000000000002"), Value: "Orders.Write", AdminName: "Write", AdminText: "Write", Enabled: true}}})
 	group, err := w.dir.CreateGroup(t.Context(), directory.System, directory.NewGroup{
 		Group: directory.Group{Tenant: w.tenant.ID, DisplayName: "g", MailNickname: "g", SecurityEnabled: true}, Members: []directory.ID{w.alice.ID}})
 	must(t, err)
