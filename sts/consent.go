@@ -24,12 +24,11 @@ func (t *target) permit(dir *directory.State, a ask, c *client, user *directory.
 	groups := dir.MemberOf(user.ID, at)
 	for _, sp := range []*directory.ServicePrincipal{c.principal, t.principal} {
 		if sp.AssignmentRequired && len(dir.Assigned(user.ID, sp.ID, groups)) == 0 {
-			return fail(50105, user.UPN, sp.AppID, sp.DisplayName)
+			return fail(50105, sp.AppID, sp.DisplayName, user.UPN)
 		}
 	}
 	if c.firstParty() {
-		t.allow(a)
-		return nil
+		return t.allow(dir, a, user)
 	}
 	g := consents{dir, c, user}
 	want, have := t.asked, t.consented(g)
@@ -59,7 +58,7 @@ func (t *target) permit(dir *directory.State, a ask, c *client, user *directory.
 }
 
 // allow fills the scopes of a first-party client: those asked for, or all.
-func (t *target) allow(a ask) {
+func (t *target) allow(dir *directory.State, a ask, user *directory.User) error {
 	asked := t.asked
 	if a.values == nil && a.resource != "" {
 		asked = slices.DeleteFunc(t.resource.Delegated(), isSignIn)
@@ -68,7 +67,10 @@ func (t *target) allow(a ask) {
 		t.scopes = a.oidc
 	}
 	t.wanted = consentTo(t.principal.ID, scopeValues(asked), nil)
-	t.answer(a)
+	if graph := findResource(dir, user.Tenant, graphResource); graph != nil {
+		t.wanted = consentTo(graph.ID, a.signIn(), t.wanted)
+	}
+	return t.answer(a)
 }
 
 // consented are the scopes of the resource that the client may use for the user already, but for those of the sign-in.

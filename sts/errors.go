@@ -58,7 +58,7 @@ var catalogue = map[int]aadsts{
 		help: "Sign in again."},
 	54005: {status: 400, error: "invalid_grant", text: "OAuth2 code was already redeemed, please retry with a new code.",
 		help: "Start the sign-in again."},
-	50105: {status: 400, error: "invalid_grant", page: "interaction_required", text: "Your administrator has configured the application %[2]s ('%[3]s') to block users unless they are specifically granted ('assigned') access to it. The user '%[1]s' is not a direct member of a group with access, nor had access directly assigned.",
+	50105: {status: 400, error: "invalid_grant", page: "interaction_required", text: "Your administrator has configured the application %s ('%s') to block users unless they are specifically granted ('assigned') access to it. The user '%s' is not a direct member of a group with access, nor had access directly assigned.",
 		help: "Ask an administrator to assign you, or one of your groups, to the application."},
 	65001: {status: 400, error: "invalid_grant", page: "consent_required", suberror: "consent_required", text: "The user or administrator has not consented to use the application with ID '%s' named '%s'. Send an interactive authorization request for this user and resource.",
 		help: "Sign in to the application with a browser, where it can ask for your consent, or ask an administrator to consent."},

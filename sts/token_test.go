@@ -387,6 +387,7 @@ func TestOtherTenant(t *testing.T) {
 	a := w.ok(w.ropc(aliceName, alicePassword, aksScope))
 	w.fails(w.post(at, values("grant_type", "refresh_token", "client_id", directory.AzureCLI.String(), "refresh_token", a.text("refresh_token"), "scope", aksScope)), 50020)
 	app := w.app(directory.Application{DisplayName: "Mine", PublicClient: true})
+	w.grant(app, directory.AKSServer, "user.read")
 	form.Set("client_id", app.AppID.String())
 	w.ok(w.post(w.v2(), form))
 	w.fails(w.post(at, form), 700016)
