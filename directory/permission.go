@@ -133,10 +133,10 @@ type Info struct {
 // are registered for.
 var userImpersonation = []Scope{{Value: "user_impersonation", Type: ScopeUser, Enabled: true, UserName: "Access it as you", AdminName: "Access it as the user"}}
 
-// Delegated returns the scopes that clients can ask for: the enabled ones.
+// Delegated returns the scopes that clients can ask for, the enabled ones, in a slice of the caller's own.
 func (a *Application) Delegated() []Scope {
 	if len(a.Scopes) == 0 {
-		return userImpersonation
+		return slices.Clone(userImpersonation)
 	}
 	return slices.DeleteFunc(slices.Clone(a.Scopes), func(s Scope) bool { return !s.Enabled })
 }

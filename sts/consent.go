@@ -66,6 +66,9 @@ func (t *target) allow(dir *directory.State, a ask, user *directory.User) error 
 	if t.scopes = scopeValues(asked); a.resource == "" {
 		t.scopes = a.oidc
 	}
+	if len(t.scopes) == 0 {
+		return fail(70011, clip(a.Text, 120), "all scopes that application '"+t.resource.DisplayName+"' declares are disabled")
+	}
 	t.wanted = consentTo(t.principal.ID, scopeValues(asked), nil)
 	if graph := findResource(dir, user.Tenant, graphResource); graph != nil {
 		t.wanted = consentTo(graph.ID, a.signIn(), t.wanted)
@@ -156,7 +159,7 @@ func consentTo(resource directory.ID, scopes []string, others []directory.Consen
 	if len(scopes) == 0 {
 		return others
 	}
-	out := []directory.ConsentTo{{Resource: resource, Scopes: slices.Clone(scopes)}}
+	out := []directory.ConsentTo{{Resource: resource, Scopes: join(nil, scopes)}}
 	for _, o := range others {
 		if o.Resource == resource && len(o.Roles) == 0 {
 			out[0].Scopes = join(out[0].Scopes, o.Scopes)
@@ -192,7 +195,7 @@ func (s *Server) showConsent(v *visit, user *directory.User, lines []directory.C
 	admin := dir.HasRole(user.ID, directory.GlobalAdministrator)
 	view := pageView{
 		Title: "Permissions requested", App: s.appName(v.client()), AppID: v.client().String(), Account: user.UPN,
-		Tenant: dir.Tenant(user.Tenant).DisplayName, Device: v.on == devicePage, ForAll: v.state.Request != nil && v.state.Request.Admin,
+		Tenant: dir.Tenant(user.Tenant).DisplayName, Device: v.on == devicePage, ForAll: v.forAdmin(),
 	}
 	if v.on == devicePage {
 		view.Step = 3
@@ -251,7 +254,7 @@ func (s *Server) consent(ctx context.Context, v *visit, user *directory.User) er
 	if !s.grantable(v.client()) {
 		return nil
 	}
-	everyone := v.form["everyone"] == "1" || v.state.Request != nil && v.state.Request.Admin
+	everyone := v.form["everyone"] == "1" || v.forAdmin()
 	err := s.Directory.Consent(ctx, directory.Actor{ID: user.ID, Tenant: user.Tenant}, directory.Consent{
 		Client: v.client(), Everyone: everyone, Resources: v.state.Consent,
 	})

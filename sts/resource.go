@@ -154,7 +154,9 @@ func (a ask) resolve(dir *directory.State, tenant *directory.Tenant) (target, er
 		if scope == nil {
 			return t, fail(70011, clip(want, 120), "application '"+app.DisplayName+"' does not declare it")
 		}
-		t.asked = append(t.asked, *scope)
+		if !holds(scopeValues(t.asked), scope.Value) {
+			t.asked = append(t.asked, *scope)
+		}
 	}
 	return t, nil
 }
