@@ -204,7 +204,7 @@ func (s *Server) showConsent(v *visit, user *directory.User, lines []directory.C
 	}
 	needed := view.ForAll
 	for _, l := range lines {
-		scopes, forAdmins := linesOf(dir, l)
+		scopes, forAdmins := linesOf(dir, l, view.ForAll)
 		view.Scopes = append(view.Scopes, scopes...)
 		needed = needed || forAdmins
 	}
@@ -219,8 +219,8 @@ func (s *Server) showConsent(v *visit, user *directory.User, lines []directory.C
 // grantable reports whether consent to a client is kept: what a first-party client may do is not for people to decide.
 func (s *Server) grantable(client directory.ID) bool { return directory.FirstPartyApp(client) == nil }
 
-// linesOf says in words what somebody would consent to, and whether only administrators can.
-func linesOf(dir *directory.State, to directory.ConsentTo) (lines []scopeView, admin bool) {
+// linesOf says in words what somebody would consent to, for themselves or for all, and whether only administrators can.
+func linesOf(dir *directory.State, to directory.ConsentTo, all bool) (lines []scopeView, admin bool) {
 	sp := dir.ServicePrincipal(to.Resource)
 	if sp == nil || dir.ApplicationOf(sp) == nil {
 		return nil, true
@@ -233,7 +233,7 @@ func linesOf(dir *directory.State, to directory.ConsentTo) (lines []scopeView, a
 		line := scopeView{Text: value, Value: value, Of: of}
 		if s := app.ScopeByValue(value); s != nil {
 			line.Value = s.Value
-			if line.Text = s.UserName; line.Text == "" {
+			if line.Text = s.UserName; line.Text == "" || all {
 				line.Text = s.AdminName
 			}
 			admin = admin || s.Type != directory.ScopeUser
