@@ -66,6 +66,10 @@ func (s *Server) proceedAdmin(ctx context.Context, v *visit, a account) error {
 	if !q.place(dir).holds(a.user.Tenant) {
 		return fail(50020, a.user.UPN, q.place(dir).tenant.DisplayName, q.Client)
 	}
+	c, err := q.answerable(dir, q.place(dir))
+	if err != nil {
+		return err
+	}
 	if v.state.Agreed {
 		answer := url.Values{"admin_consent": {"True"}, "tenant": {a.user.Tenant.String()}}
 		if q.Version == 2 {
@@ -73,11 +77,10 @@ func (s *Server) proceedAdmin(ctx context.Context, v *visit, a account) error {
 		}
 		return s.respond(v, q, answer)
 	}
-	app := dir.ApplicationByAppID(q.Client)
-	if app == nil || app.Tenant != a.user.Tenant {
+	if c.app.Tenant != a.user.Tenant {
 		return fail(700016, q.Client, dir.Tenant(a.user.Tenant).DisplayName)
 	}
-	lines, err := q.adminLines(dir, app)
+	lines, err := q.adminLines(dir, c.app)
 	if err != nil {
 		return err
 	}

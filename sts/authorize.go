@@ -46,13 +46,28 @@ func (s *Server) authorize(version int) web.Handler {
 
 // authorizeForm takes a request that an application posted. The browser asks again with a GET, which brings its cookies along.
 func (s *Server) authorizeForm(w http.ResponseWriter, r *http.Request) error {
+	return s.again(w, r, authParameters...)
+}
+
+// again makes the browser repeat a posted request as a GET, with the parameters named: whatever else was sent, maybe by mistake, does not
+// get into an address. Of an ID token only its user goes on.
+func (s *Server) again(w http.ResponseWriter, r *http.Request, parameters ...string) error {
 	f, err := readForm(w, r)
 	if err != nil {
 		return err
 	}
+	_, user, err := s.hinted(f)
+	if err != nil {
+		return err
+	}
 	q := url.Values{}
-	for name, value := range f {
-		q.Set(name, value)
+	for _, name := range parameters {
+		if f[name] != "" {
+			q.Set(name, f[name])
+		}
+	}
+	if !user.IsZero() && q.Get("login_hint") == "" && slices.Contains(parameters, "login_hint") {
+		q.Set("login_hint", user.String())
 	}
 	redirect(w, r, s.Authorities.Public+r.URL.EscapedPath()+"?"+q.Encode())
 	return nil
@@ -123,6 +138,9 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 // proceed goes on with an account: it asks for consent if there is none yet, or the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
+	if !q.Subject.IsZero() && a.user.ID != q.Subject { // the application has asked for somebody else (OpenID Connect Core 1.0 section 3.1.2.2)
+		return fail(50058)
+	}
 	if q.Admin {
 		return s.proceedAdmin(ctx, v, a)
 	}
@@ -202,12 +220,9 @@ func (s *Server) check(q *authRequest, user *directory.User, at time.Time) (*cli
 	if !place.holds(user.Tenant) {
 		return nil, target{}, fail(50020, user.UPN, place.tenant.DisplayName, q.Client)
 	}
-	c, err := findClient(dir, tenancy{tenant: tenant}, q.Client.String())
+	c, err := q.answerable(dir, tenancy{tenant: tenant})
 	if err != nil {
 		return nil, target{}, err
-	}
-	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
-		return nil, target{}, fail(50011, clip(q.Redirect, 200), q.Client)
 	}
 	if q.Ask.Text == "" {
 		t := target{}
@@ -228,10 +243,30 @@ func (s *Server) check(q *authRequest, user *directory.User, at time.Time) (*cli
 	return c, t, err
 }
 
-// refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page.
+// answerable demands that the application is still there and may be answered where the request says.
+func (q *authRequest) answerable(dir *directory.State, place tenancy) (*client, error) {
+	if q.Admin {
+		place = tenancy{word: organizations} // it need not be in the tenant yet
+	}
+	c, err := findClient(dir, place, q.Client.String())
+	if err != nil {
+		return nil, err
+	}
+	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
+		return nil, fail(50011, clip(q.Redirect, 200), q.Client)
+	}
+	return c, nil
+}
+
+// refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page: nothing is
+// sent to an address that is not the application's any more.
 func (s *Server) refuseRequest(v *visit, err error) error {
 	if err == nil {
 		return nil
+	}
+	dir := directory.In(s.Feed.View())
+	if _, gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
+		return gone
 	}
 	f := asRefusal(err, v.r)
 	if onPageOnly(v.state.Request, f) {
@@ -295,8 +330,10 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 		err = s.stepPassword(ctx, v)
 	case stepPick:
 		err = s.stepPick(ctx, v)
-	default:
+	case stepConsent:
 		err = s.stepConsent(ctx, v)
+	default:
+		return fail(90013, "the form is not one of this page; start the sign-in in your application again")
 	}
 	return s.refuseRequest(v, err)
 }

@@ -83,6 +83,7 @@ func (s *Server) Mount(m *web.Mux) {
 		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
 		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
 		m.Handle("GET "+at+"logout", s.page(s.logout))
+		m.Handle("POST "+at+"logout", s.page(s.logoutForm))
 	}
 	m.Handle("GET /{tenant}/adminconsent", s.page(s.adminConsent(1)))
 	m.Handle("GET /{tenant}/v2.0/adminconsent", s.page(s.adminConsent(2)))
