@@ -44,9 +44,7 @@ func (c *Cluster) resource() map[string]any {
 	for name, raw := range c.Outer {
 		out[name] = raw
 	}
-	if !c.Identities.ControlPlane.IsZero() {
-		out["identity"] = map[string]any{"type": "SystemAssigned", "principalId": c.Identities.ControlPlane, "tenantId": c.Tenant}
-	}
+	out["identity"] = c.identity()
 	if c.Tags != nil {
 		out["tags"] = c.Tags
 	}

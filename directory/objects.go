@@ -175,4 +175,9 @@ type ServicePrincipal struct {
 	AssignmentRequired bool     `json:"appRoleAssignmentRequired,omitempty"` // only who has been assigned gets tokens for, or through, it
 	Tags               []string `json:"tags,omitempty"`
 	Notes              string   `json:"notes,omitempty"`
+
+	// Of a managed identity only, whose resource they describe:
+	Resource  string                `json:"resource,omitempty"` // its ARM id
+	Explicit  bool                  `json:"explicit,omitempty"` // the resource is the identity itself, user-assigned; else the identity is part of it
+	Federated []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
 }

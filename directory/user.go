@@ -275,7 +275,8 @@ func (p *plan) keepAnAdministrator(leaving ID) error {
 		return nil
 	}
 	holders := p.Holders(p.tenantOf(leaving), GlobalAdministrator)
-	if slices.ContainsFunc(holders, func(id ID) bool { return id != leaving && p.Active(id) }) {
+	// A managed identity does not count: it goes with its resource, and nobody is asked here then.
+	if slices.ContainsFunc(holders, func(id ID) bool { return id != leaving && p.Active(id) && p.managedIdentity(id) == nil }) {
 		return nil
 	}
 	return fault.New(fault.Invalid, "%s is the last enabled Global Administrator of the tenant; make another account one first", leaving).WithCode("Request_BadRequest")

@@ -50,6 +50,8 @@ type accessClaims struct {
 	Tenant  string `json:"tid"`
 	UTI     string `json:"uti"`
 	Version string `json:"ver"`
+
+	IdentityResource string `json:"xms_mirid,omitempty"` // the ARM id of a managed identity's resource
 }
 
 // source is where a claim that did not fit can be read (OpenID Connect Core 1.0 section 5.6.2).
@@ -107,7 +109,7 @@ type answerV1 struct {
 
 // mint signs the tokens of an exchange and puts the answer together.
 func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
-	life, err := s.accessLife()
+	life, err := s.accessLife(x)
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +199,9 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 		}
 	} else {
 		c.IDType, c.Subject = "app", principal.String()
+		if sp := x.identity(); sp != nil {
+			c.IdentityResource = sp.Resource
+		}
 	}
 	c.Object = principal.String()
 	x.addRights(&c.person, x.target.resource, x.target.principal, principal)
@@ -272,8 +277,11 @@ func (s *Server) uti() (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b[:]), nil
 }
 
-// accessLife draws the life of an access token: 60 to 90 minutes.
-func (s *Server) accessLife() (time.Duration, error) {
+// accessLife draws the life of an access token: 60 to 90 minutes. Those of managed identities live a day.
+func (s *Server) accessLife(x *exchange) (time.Duration, error) {
+	if x.identity() != nil {
+		return identityLife, nil
+	}
 	n, err := rand.Int(s.random(), big.NewInt(int64(accessRange/time.Second)+1))
 	if err != nil {
 		return 0, fmt.Errorf("draw a token's life: %w", err)

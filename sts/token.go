@@ -131,8 +131,13 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
-		return err
+	if x.form["grant_type"] == "client_credentials" {
+		x.client = findIdentity(x.dir(), x.place, auth.id)
+	}
+	if x.client == nil {
+		if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
+			return err
+		}
 	}
 	if x.place.word == consumers {
 		return fail(9002346, x.client.app.AppID)

@@ -152,7 +152,7 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 			}
 		case 11: // silence, and back
 			if any(4) == 0 {
-				h.clock.add(31 * time.Second)
+				h.clock.Advance(31 * time.Second)
 			} else {
 				h.advance(0)
 			}

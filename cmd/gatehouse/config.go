@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/gatehouse-k8s/gatehouse/seal"
 )
 
 // Config is everything that can be chosen. An empty one starts a working server.
@@ -24,6 +26,9 @@ type Config struct {
 	Database      string // empty: SQLite in the data directory
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
+
+	MasterKey    seal.Source // zero: a file in the data directory, made at first start
+	OldMasterKey seal.Source // what MasterKey replaces; zero: none
 
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
 
@@ -66,6 +71,9 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
 	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
 	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
+	var masterKey, oldMasterKey string // no Func: the flag package would print what it cannot read, which may be a key
+	fs.StringVar(&masterKey, "master-key", "", "`SOURCE` of the key that encrypts the secrets in the database: file:/path, env:NAME or kms:unix:///path/of/socket (default file:DIR/master-key, made at first start)")
+	fs.StringVar(&oldMasterKey, "old-master-key", "", "`SOURCE` of the master key before, when --master-key names a new one")
 	fs.Func("private-issuers", "`HOST[:PORT],...` of issuers of federated credentials that may be fetched from private addresses (default none)", func(list string) error {
 		for host := range strings.SplitSeq(strings.ToLower(list), ",") {
 			if host = strings.TrimSpace(host); host == "" || strings.ContainsAny(host, "/@* ") {
@@ -79,11 +87,33 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
 		return c, err
 	}
+	if err := c.sources(masterKey, oldMasterKey); err != nil {
+		return c, err
+	}
 	c.passwordShown = hasPassword(c.Database)
 	if c.Database == "" { // not the flag's default, which --help would print
 		c.Database = os.Getenv("GATEHOUSE_DATABASE")
 	}
 	return c, c.check()
+}
+
+// sources reads where the master keys come from.
+func (c *Config) sources(masterKey, old string) (err error) {
+	if old != "" && masterKey == "" {
+		return usageError{errors.New("--old-master-key goes with --master-key, which names the new one")}
+	}
+	for _, f := range []struct {
+		name, text string
+		into       *seal.Source
+	}{{"master-key", masterKey, &c.MasterKey}, {"old-master-key", old, &c.OldMasterKey}} {
+		if f.text == "" {
+			continue
+		}
+		if *f.into, err = seal.ParseSource(f.text); err != nil {
+			return usageError{fmt.Errorf("--%s %w", f.name, err)}
+		}
+	}
+	return nil
 }
 
 // check refuses values that could never work, each with the flag's name.

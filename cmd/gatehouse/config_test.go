@@ -77,6 +77,8 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
+const aKey = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+
 func TestExecute(t *testing.T) {
 	for _, c := range []struct {
 		args           string
@@ -89,7 +91,13 @@ func TestExecute(t *testing.T) {
 		{"up --help", 0, "-data-dir", ""},
 		{"nothing", 2, "", `there is no command "nothing"`},
 		{"env --shell tcsh", 2, "", "choose sh, fish or powershell"},
+		{"env --stop", 2, "", "need --identity"},
+		{"env --identity x --form vm", 2, "", "appservice, imds or arc"},
 		{"keys --roll --withdraw x", 2, "", "exclude each other"},
+		{"up --master-key " + aKey, 2, "", "--master-key \"...\" is not file:/path, env:NAME or kms:unix:///"},
+		{"up --master-key kms:/run/kms.sock", 2, "", "--master-key \"kms:/run/kms.sock\" is not"},
+		{"up --master-key env:KEY --old-master-key " + aKey, 2, "", "--old-master-key \"...\" is not"},
+		{"up --old-master-key env:KEY", 2, "", "goes with --master-key"},
 	} {
 		var out, errs strings.Builder
 		if code := execute(context.Background(), strings.Fields(c.args), &out, &errs); code != c.code {
@@ -97,6 +105,9 @@ func TestExecute(t *testing.T) {
 		}
 		if !strings.Contains(out.String(), c.stdout) || !strings.Contains(errs.String(), c.stderr) {
 			t.Errorf("gatehouse %s: stdout %q, stderr %q", c.args, &out, &errs)
+		}
+		if strings.Contains(errs.String(), aKey) {
+			t.Errorf("gatehouse %s shows the key that was given in the wrong place", c.args)
 		}
 		if c.stdout == "" && out.Len() > 0 {
 			t.Errorf("gatehouse %s wrote to standard output: %q", c.args, &out)
