@@ -41,7 +41,7 @@ up: build ## run Gatehouse here: build what is missing, then `gatehouse up`
 	$(BIN)/gatehouse up
 
 .PHONY: test
-test: build $(BIN)/e2e/kubelogin $(BIN)/e2e/axe.min.js ## run every test: unit, contract, real clients (tools that are missing are named and skipped)
+test: build $(BIN)/e2e/kubelogin $(BIN)/e2e/azsdk $(BIN)/e2e/axe.min.js ## run every test: unit, contract, real clients (tools that are missing are named and skipped)
 	@command -v gcc >/dev/null && race=-race || { race=; echo "note: gcc is missing (Debian package gcc): testing without the race detector"; }; \
 	CGO_ENABLED=$$([ -n "$$race" ] && echo 1 || echo 0) $(GO) test $$race -timeout 40m $$($(GO) list ./... | grep -v /e2e$$) && \
 	CGO_ENABLED=0 $(GO) test -timeout 40m -count 1 ./e2e
@@ -50,6 +50,10 @@ test: build $(BIN)/e2e/kubelogin $(BIN)/e2e/axe.min.js ## run every test: unit, 
 $(BIN)/e2e/kubelogin:
 	@mkdir -p $(BIN)/e2e
 	GOBIN=$(CURDIR)/$(BIN)/e2e $(GO) install github.com/Azure/kubelogin@$(KUBELOGIN_VERSION)
+
+$(BIN)/e2e/azsdk: $(wildcard e2e/azsdk/*.go) e2e/azsdk/go.mod e2e/azsdk/go.sum
+	@mkdir -p $(BIN)/e2e
+	cd e2e/azsdk && $(GO) build -trimpath -o ../../$@ .
 
 # axe-core looks at the pages; only the tests use it.
 $(BIN)/e2e/axe.min.js:
@@ -62,6 +66,7 @@ $(BIN)/e2e/axe.min.js:
 lint: ## gofmt, go vet, staticcheck, govulncheck where it can reach its data
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt needed: $$out"; exit 1; }
 	$(GO) vet ./...
+	cd e2e/azsdk && $(GO) vet -trimpath ./...
 	cd kube && CGO_ENABLED=0 $(GO) vet -trimpath ./...   # as it was built, so that nothing is compiled twice
 	$(GO) tool -modfile=.ci/tools.mod staticcheck ./...
 	@$(GO) tool -modfile=.ci/tools.mod govulncheck ./... || { [ $$? -eq 3 ] && exit 1; echo "govulncheck: could not reach its data; skipped"; }
@@ -69,6 +74,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck where it can reach its data
 .PHONY: bench
 bench: ## measure, as ratios within one run
 	$(GO) test -run '^$$' -bench TokenReview -benchtime 1x -timeout 30m ./webhook
+	$(GO) test -run '^$$' -bench Tokens -benchtime 1x -timeout 30m ./sts
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./store
 	GATEHOUSE_BENCH=1 $(GO) test -run TestSteps -count 1 -v ./e2e
 

@@ -56,6 +56,9 @@ func (p *AADProfile) resource() map[string]any {
 	out := map[string]any{"tenantID": p.Tenant}
 	if p.Managed {
 		out["managed"], out["enableAzureRBAC"], out["adminGroupObjectIDs"] = true, p.AzureRBAC, p.AdminGroups
+		if p.RequireProof {
+			out[aadProof] = true
+		}
 	} else {
 		out["clientAppID"], out["serverAppID"] = p.ClientApp, p.ServerApp
 	}

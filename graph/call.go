@@ -45,6 +45,11 @@ var audiences = []string{"https://" + cloudHost, directory.Graph.String(), "spn:
 
 // route adds a route under the API's version.
 func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) error) {
+	s.routeAt(m, version, pattern, n, answer)
+}
+
+// routeAt adds a route under a version.
+func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer func(*call) error) {
 	method, path, _ := strings.Cut(pattern, " ")
 	in := areaOf(path)
 	m.Handle(method+" "+version+path, func(w http.ResponseWriter, r *http.Request) error {

@@ -178,6 +178,8 @@ func TestEscalation(t *testing.T) {
 		{"an application makes a user", users.token(), "POST", "/users", fmt.Sprintf(newUser, 1), true},
 		{"an application resets a password", users.token(), "PATCH", "/users/{bob}", password, false},
 		{"an application resets an administrator's password", users.token(), "PATCH", "/users/{admin}", password, false},
+		{"an application takes a second factor's requirement away", users.token(), "PATCH", "BETA/users/{bob}/authentication/requirements", `{"perUserMfaState":"disabled"}`, false},
+		{"an application looks at how somebody signs in", directoryWriter.token(), "GET", "/users/{bob}/authentication/methods", "", false},
 		{"an application disables an administrator", users.token(), "PATCH", "/users/{admin}", `{"accountEnabled":false}`, false},
 		{"an application renames an administrator", users.token(), "PATCH", "/users/{admin}", `{"userPrincipalName":"x@` + domain + `"}`, false},
 		{"an application deletes an administrator", users.token(), "DELETE", "/users/{admin}", "", false},

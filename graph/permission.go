@@ -59,6 +59,9 @@ func areaOf(path string) area {
 			return areas[s]
 		}
 	}
+	if slices.Contains(segments, "authentication") { // how people sign in: no permission to change their profiles leads there
+		return area{directoryRead, directoryWrite}
+	}
 	first := segments[0]
 	switch {
 	case first == "serviceprincipals":

@@ -70,6 +70,9 @@ func (s *Server) proceedAdmin(ctx context.Context, v *visit, a account) error {
 	if err != nil {
 		return err
 	}
+	if missing := v.decide(a.user, a.session.AMR, target{}); missing != nil {
+		return s.stepUp(ctx, v, a, missing)
+	}
 	if v.state.Agreed {
 		answer := url.Values{"admin_consent": {"True"}, "tenant": {a.user.Tenant.String()}}
 		if q.Version == 2 {

@@ -127,11 +127,12 @@ func (q *authRequest) name() string {
 }
 
 // authenticated goes on with a user who has just proved who they are.
-func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.User, proved time.Time) error {
-	session, err := s.establish(ctx, v, user, proved)
+func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.User) error {
+	session, err := s.establish(ctx, v, user)
 	if err != nil {
 		return err
 	}
+	v.state.From = directory.ID{}
 	return s.proceed(ctx, v, account{session, user})
 }
 
@@ -147,6 +148,12 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	c, t, err := s.check(q, a.user, v.now)
 	if err != nil {
 		return err
+	}
+	if missing := v.decide(a.user, a.session.AMR, t); missing != nil {
+		if q.prompts(promptNone) {
+			return missing
+		}
+		return s.stepUp(ctx, v, a, missing)
 	}
 	switch {
 	case len(t.missing) > 0 && q.prompts(promptNone):
@@ -277,8 +284,14 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 		"error": {cmp.Or(entry.page, entry.error)}, "error_description": {s.describe(f, v.r)},
 		"error_uri": {s.Authorities.Public + "/error?code=" + f.fault.Code[len("AADSTS"):]},
 	}
+	if entry.v1 != "" { // what version 1 has always called it is OpenID Connect's name
+		answer.Set("error", entry.v1)
+	}
 	if f.suberror != "" {
 		answer.Set("error_subcode", f.suberror)
+	}
+	if f.claims != "" {
+		answer.Set("claims", f.claims)
 	}
 	return s.respond(v, v.state.Request, answer)
 }
@@ -322,15 +335,12 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	switch v.state.Step {
-	case stepSignIn:
-		v.state.Keep = v.form["LoginOptions"] == "1"
-		err = s.stepSignIn(ctx, v)
-	case stepPassword:
-		err = s.stepPassword(ctx, v)
-	case stepPick:
+	switch proof := proofSteps[v.state.Step]; {
+	case proof != nil:
+		err = proof(s, ctx, v)
+	case v.state.Step == stepPick:
 		err = s.stepPick(ctx, v)
-	case stepConsent:
+	case v.state.Step == stepConsent:
 		err = s.stepConsent(ctx, v)
 	default:
 		return fail(90013, "the form is not one of this page; start the sign-in in your application again")

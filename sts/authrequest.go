@@ -1,7 +1,6 @@
 package sts
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ const (
 // authParameters are those that are read. id_token_hint does not go into an address.
 var authParameters = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "resource", "state", "nonce", "code_challenge", "code_challenge_method",
-	"prompt", "login_hint", "domain_hint", "max_age", "claims", "client_info", "request", "request_uri", "registration",
+	"prompt", "login_hint", "domain_hint", "max_age", "claims", "acr_values", "amr_values", "client_info", "request", "request_uri", "registration",
 }
 
 // authRequest is what an application sent a browser here for, checked.
@@ -53,6 +52,7 @@ type authRequest struct {
 	IDToken   bool         `json:"e,omitempty"` // with the answer itself
 	NoCode    bool         `json:"b,omitempty"` // and nothing else
 	Admin     bool         `json:"g,omitempty"` // an administrator's consent is what it is about
+	MFA       bool         `json:"w,omitempty"` // a second factor is wanted
 }
 
 // place is the request's tenancy.
@@ -123,11 +123,9 @@ func (q *authRequest) read(app *directory.Application, f form) error {
 			return fail(90013, "the parameter "+name+" is not supported; send its contents as parameters")
 		}
 	}
-	if claims := f["claims"]; claims != "" {
-		var object map[string]json.RawMessage
-		if json.Unmarshal([]byte(claims), &object) != nil || object == nil {
-			return fail(90013, "claims is not a JSON object")
-		}
+	var err error
+	if q.MFA, err = wantsMFA(f); err != nil {
+		return err
 	}
 	if err := q.readPrompt(f); err != nil {
 		return err
@@ -139,7 +137,6 @@ func (q *authRequest) read(app *directory.Application, f form) error {
 		q.Ask = ask{V1: true}
 		return nil
 	}
-	var err error
 	if q.Ask, err = askOf(f, q.Version); err == nil && q.IDToken && !q.Ask.wants("openid") {
 		err = fail(70011, clip(f["scope"], 120), "an ID token is asked for, but not the scope openid")
 	}
