@@ -178,7 +178,6 @@ func TestEscalation(t *testing.T) {
 		{"an application makes a user", users.token(), "POST", "/users", fmt.Sprintf(newUser, 1), true},
 		{"an application resets a password", users.token(), "PATCH", "/users/{bob}", password, false},
 		{"an application resets an administrator's password", users.token(), "PATCH", "/users/{admin}", password, false},
-		{"an application takes a second factor's requirement away", users.token(), "PATCH", "BETA/users/{bob}/authentication/requirements", `{"perUserMfaState":"disabled"}`, false},
 		{"an application looks at how somebody signs in", directoryWriter.token(), "GET", "/users/{bob}/authentication/methods", "", false},
 		{"an application disables an administrator", users.token(), "PATCH", "/users/{admin}", `{"accountEnabled":false}`, false},
 		{"an application renames an administrator", users.token(), "PATCH", "/users/{admin}", `{"userPrincipalName":"x@` + domain + `"}`, false},
@@ -218,6 +217,10 @@ func TestEscalation(t *testing.T) {
 		if a := w.call(c.who, c.method, ids.Replace(c.path), ids.Replace(c.body)); (a.status < 300) != c.allowed || !c.allowed && a.status != 403 {
 			t.Errorf("%s: %d %s", c.name, a.status, a.body)
 		}
+	}
+	for _, r := range []*robot{users, directoryWriter} {
+		w.tokens[r.app.DisplayName] = r.token()
+		w.beta(r.app.DisplayName, "PATCH", "/users/"+w.bob.ID.String()+"/authentication/requirements", `{"perUserMfaState":"disabled"}`).want(403, "Authorization_RequestDenied")
 	}
 	// An application that makes applications owns them, and goes on with them.
 	made := w.call(owned.token(), "POST", "/applications", `{"displayName":"mine"}`).want(201, "")
