@@ -71,6 +71,9 @@ func (v *visit) tenant(dir *directory.State) *directory.Tenant {
 	return v.state.Request.place(dir).tenant
 }
 
+// forAdmin reports whether an administrator's consent is asked for: then the application may not be in the tenant yet.
+func (v *visit) forAdmin() bool { return v.state.Request != nil && v.state.Request.Admin }
+
 // deviceStart shows the first form. A code in the address only fills the field in: everything is still asked.
 func (s *Server) deviceStart(w http.ResponseWriter, r *http.Request) error {
 	v := &visit{w: w, r: r, on: devicePage, from: web.ClientIP(r), now: s.now()}
@@ -109,6 +112,9 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	}
 	if proof := proofSteps[v.state.Step]; proof != nil {
 		return proof(s, ctx, v)
+	}
+	if v.state.Step == stepConsent {
+		return s.stepDeviceConsent(ctx, v)
 	}
 	return s.stepConfirm(ctx, v)
 }
@@ -186,7 +192,7 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 		if err == nil {
 			err = fail(50034, "server's")
 		}
-	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil && v.on != accountPage {
+	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil && v.on != accountPage && !v.forAdmin() {
 		_, err = findClient(dir, tenancy{tenant: tenant}, v.client().String())
 	}
 	s.recordVisit(v, "sign-in", tenant, user, name, err)
