@@ -2,7 +2,6 @@ package graph
 
 import (
 	"encoding/json"
-	"errors"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -264,7 +263,7 @@ func (c *call) changePassword() error {
 		return err
 	}
 	_, err = c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next)
-	done(!errors.Is(err, directory.ErrWrongPassword))
+	done(guess.Of(err, directory.ErrWrongPassword))
 	if err != nil {
 		return err
 	}

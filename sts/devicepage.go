@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -272,9 +273,8 @@ func (s *Server) changePassword(ctx context.Context, v *visit, dir *directory.St
 		return 0, err
 	}
 	validFrom, err = s.Directory.ChangePassword(ctx, directory.Actor{ID: user.ID, Tenant: user.Tenant}, current, next)
-	wrong := errors.Is(err, directory.ErrWrongPassword)
-	done(!wrong)
-	if wrong {
+	done(guess.Of(err, directory.ErrWrongPassword))
+	if errors.Is(err, directory.ErrWrongPassword) {
 		return 0, fail(50126)
 	}
 	return validFrom, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 )
 
 // maxName is the longest user name that is looked up, in bytes.
@@ -69,11 +70,15 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 		return nil, err
 	}
 	right, err := s.Directory.VerifyPassword(ctx, user, password)
-	if err != nil {
-		done(false)
+	switch {
+	case err != nil:
+		done(guess.NotTried)
 		return nil, err
+	case right:
+		done(guess.Right)
+	default:
+		done(guess.Wrong)
 	}
-	done(right)
 	switch {
 	case user == nil:
 		return nil, fail(50034, tenant.DisplayName)
@@ -87,16 +92,26 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 
 // guess asks whether a password may be tried for a name now; if so, done must be called with the outcome. A Global
 // Administrator is never locked out at the machine itself: where others would be, one try at a time is let through, a second
-// apart, so that a program on this machine cannot guess fast either.
-func (s *Server) guess(ctx context.Context, dir *directory.State, tenant *directory.Tenant, user *directory.User, name string, from netip.Addr) (done func(right bool), err error) {
-	done, _ = s.passwords.Begin(tenant.ID.String()+"/"+name, from)
+// apart, so that a program on this machine cannot guess fast either. Another machine that tries many names is slowed down for all of them.
+func (s *Server) guess(ctx context.Context, dir *directory.State, tenant *directory.Tenant, user *directory.User, name string, from netip.Addr) (done func(guess.Outcome), err error) {
+	counted, _ := s.passwords.Begin(tenant.ID.String()+"/"+name, from)
 	switch {
-	case done != nil:
-		return done, nil
+	case counted != nil && from.IsLoopback():
+		return counted, nil
+	case counted != nil && !s.sprays.take(from):
+		counted(guess.NotTried)
+		return nil, fail(90055, from)
+	case counted != nil:
+		return func(o guess.Outcome) {
+			if o != guess.Wrong {
+				s.sprays.giveBack(from)
+			}
+			counted(o)
+		}, nil
 	case user != nil && from.IsLoopback() && dir.HasRole(user.ID, directory.GlobalAdministrator):
 		select {
 		case s.patience <- struct{}{}:
-			return func(bool) { time.AfterFunc(adminPause, func() { <-s.patience }) }, nil
+			return func(guess.Outcome) { time.AfterFunc(adminPause, func() { <-s.patience }) }, nil
 		case <-time.After(adminWait):
 		case <-ctx.Done():
 		}
