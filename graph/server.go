@@ -26,7 +26,7 @@ type Server struct {
 	Directory *directory.Directory
 	Tokens    *sts.Verifier
 	Audit     *audit.Log
-	Base      string           // for links when a request names no host; e.g. https://localhost:8443
+	Base      string           // the public URL, for links that people open, and when a request names no host; e.g. https://localhost:8443
 	Log       *slog.Logger     // nil: slog.Default
 	Now       func() time.Time // nil: time.Now
 
@@ -39,6 +39,7 @@ func (s *Server) Handler() http.Handler {
 	s.once.Do(func() { s.guesses = newGuesses(s.now) })
 	m := web.NewMux(s.render)
 	s.mountUsers(m)
+	s.mountInvitations(m)
 	s.mountGroups(m)
 	s.mountApplications(m)
 	s.mountDirectoryObjects(m)

@@ -63,7 +63,7 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	able := slices.DeleteFunc(slices.Clone(signedIn), func(a account) bool { return !s.suits(q, a, v.now) })
+	able := slices.DeleteFunc(slices.Clone(signedIn), func(a account) bool { return !s.suits(v, a) })
 	switch {
 	case q.prompts(promptNone) && len(able) == 0:
 		return fail(50058)
@@ -82,9 +82,12 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 }
 
 // suits reports whether an account can answer a request without any question.
-func (s *Server) suits(q *authRequest, a account, now time.Time) bool {
-	dir := directory.In(s.Feed.View())
-	if !q.place(dir).holds(a.user.Tenant) || !q.fresh(a.session, now) {
+func (s *Server) suits(v *visit, a account) bool {
+	q, dir := v.state.Request, directory.In(s.Feed.View())
+	if !q.fresh(a.session, v.now) {
+		return false
+	}
+	if _, tenant, err := s.entry(v, a); err != nil && (q.prompts(promptNone) || pending(dir, a.user, tenant) == nil) {
 		return false
 	}
 	if !q.Subject.IsZero() && a.user.ID != q.Subject {
@@ -121,14 +124,26 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 // proceed goes on with an account: it asks for consent if the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
-	t, err := s.check(q, a.user)
+	user, tenant, err := s.entry(v, a)
+	if pending(directory.In(s.Feed.View()), a.user, tenant) != nil {
+		v.state.Account = a.session.ID
+		return s.showReview(v, a.user, tenant)
+	}
+	if err != nil {
+		s.recordSignIn(v, a, err)
+		return err
+	}
+	if !q.Redeem.IsZero() {
+		return s.redeemed(v, a, user, tenant)
+	}
+	t, err := s.check(q, tenant)
 	if err != nil {
 		return err
 	}
 	if q.prompts(promptConsent) && v.state.Step != stepConsent {
-		return s.showConsent(v, a, t)
+		return s.showConsent(v, a, tenant, t)
 	}
-	code, err := s.issueCode(ctx, v, a)
+	code, err := s.issueCode(ctx, v, a, tenant.ID)
 	s.recordSignIn(v, a, err)
 	if err != nil {
 		return err
@@ -140,14 +155,10 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	return s.respond(v, q, answer)
 }
 
-// check demands that the application may still be used and answered as the request says, and by a user's tenant. It returns what the
+// check demands that the application may still be used and answered as the request says, and in a tenant. It returns what the
 // tokens will be for; the zero target when the client names that later.
-func (s *Server) check(q *authRequest, user *directory.User) (target, error) {
+func (s *Server) check(q *authRequest, tenant *directory.Tenant) (target, error) {
 	dir := directory.In(s.Feed.View())
-	place, tenant := q.place(dir), dir.Tenant(user.Tenant)
-	if !place.holds(user.Tenant) {
-		return target{}, fail(50020, user.UPN, place.tenant.DisplayName, q.Client)
-	}
 	c, err := findClient(dir, tenancy{tenant: tenant}, q.Client.String())
 	if err != nil {
 		return target{}, err
@@ -171,7 +182,7 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 		return nil
 	}
 	f := asRefusal(err, v.r)
-	if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
+	if !v.state.Request.Redeem.IsZero() || f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
 		return err
 	}
 	entry := catalogue[f.number]
@@ -232,6 +243,8 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 		err = s.stepPassword(ctx, v)
 	case stepPick:
 		err = s.stepPick(ctx, v)
+	case stepReview:
+		err = s.stepReview(ctx, v, func(*directory.User) error { return s.resume(ctx, v) })
 	default:
 		err = s.stepConsent(ctx, v)
 	}
@@ -256,8 +269,11 @@ func (s *Server) stepPick(ctx context.Context, v *visit) error {
 	if a == nil {
 		return s.showSignIn(v, http.StatusOK, "", "")
 	}
-	if !v.state.Request.fresh(a.session, v.now) || !v.state.Request.place(directory.In(s.Feed.View())).holds(a.user.Tenant) {
+	if !v.state.Request.fresh(a.session, v.now) {
 		return s.showSignIn(v, http.StatusOK, a.user.UPN, "")
+	}
+	if _, tenant, err := s.entry(v, *a); err != nil && pending(directory.In(s.Feed.View()), a.user, tenant) == nil {
+		return s.showSignIn(v, http.StatusBadRequest, "", asRefusal(err, v.r).fault.Message)
 	}
 	return s.proceed(ctx, v, *a)
 }
@@ -276,11 +292,11 @@ func (s *Server) chosen(ctx context.Context, v *visit, session string) (*account
 	return nil, nil
 }
 
-func (s *Server) showConsent(v *visit, a account, t target) error {
+func (s *Server) showConsent(v *visit, a account, tenant *directory.Tenant, t target) error {
 	v.state.Step, v.state.Account = stepConsent, a.session.ID
 	view := pageView{
 		Title: "Permissions requested", App: s.appName(v.client()), AppID: v.client().String(), Account: a.user.UPN,
-		Tenant: directory.In(s.Feed.View()).Tenant(a.user.Tenant).DisplayName, Scopes: scopesOf(v.state.Request, t),
+		Tenant: tenant.DisplayName, Scopes: scopesOf(v.state.Request, t),
 	}
 	if u, err := url.Parse(v.state.Request.Redirect); err == nil && u.Host != "" {
 		view.Address = u.Host
@@ -313,14 +329,30 @@ func scopesOf(q *authRequest, t target) []scopeView {
 	return out
 }
 
+// resume goes on with the account of the state, where its session is in force.
+func (s *Server) resume(ctx context.Context, v *visit) error {
+	a, err := s.chosen(ctx, v, v.state.Account.String())
+	if err != nil {
+		return err
+	}
+	if a == nil {
+		return s.showSessionEnded(v)
+	}
+	return s.proceed(ctx, v, *a)
+}
+
+func (s *Server) showSessionEnded(v *visit) error {
+	return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
+}
+
 // stepConsent takes the person's decision.
 func (s *Server) stepConsent(ctx context.Context, v *visit) error {
 	a, err := s.chosen(ctx, v, v.state.Account.String())
 	if err != nil {
 		return err
 	}
-	if a == nil { // the session has ended since
-		return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
+	if a == nil {
+		return s.showSessionEnded(v)
 	}
 	switch v.form["action"] {
 	case "accept":

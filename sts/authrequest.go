@@ -44,6 +44,7 @@ type authRequest struct {
 	Domain    string       `json:"d,omitempty"` // domain_hint
 	MaxAge    *int64       `json:"x,omitempty"` // seconds
 	Info      bool         `json:"f,omitempty"` // client_info is wanted
+	Redeem    directory.ID `json:"g,omitzero"`  // no application asks: this guest's invitation was opened
 }
 
 // place is the request's tenancy.

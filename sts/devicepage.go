@@ -92,6 +92,8 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 		return s.stepSignIn(ctx, v)
 	case stepPassword:
 		return s.stepPassword(ctx, v)
+	case stepReview:
+		return s.stepReview(ctx, v, func(home *directory.User) error { return s.showConfirm(v, home) })
 	}
 	return s.stepConfirm(ctx, v)
 }
@@ -150,23 +152,30 @@ func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
 	return s.signedIn(ctx, v, user, v.now)
 }
 
-// signIn checks a user name and password for the tenant that is asked for, or for that of the name's domain.
+// signIn checks a user name and password at home, which is the tenant of the name's domain. If that is not the tenant that is asked for,
+// the person must be a guest there.
 func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*directory.User, error) {
 	dir := directory.In(s.Feed.View())
-	tenant := v.tenant(dir)
-	if tenant == nil {
-		_, domain, _ := strings.Cut(name, "@")
-		tenant = dir.TenantByDomain(domain)
+	_, domain, _ := strings.Cut(name, "@")
+	home, tenant := dir.TenantByDomain(domain), v.tenant(dir)
+	if tenant == nil || home == nil {
+		tenant = home
 	}
 	var user *directory.User
 	var err error
-	if tenant == nil {
-		_, err = s.Directory.VerifyPassword(ctx, nil, password)
-		if err == nil {
+	if home == nil && looksLikeDomain(domain) {
+		err = fail(90072, domain)
+	} else if home == nil {
+		if _, err = s.Directory.VerifyPassword(ctx, nil, password); err == nil {
 			err = fail(50034, "server's")
 		}
-	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil {
-		_, err = findClient(dir, tenancy{tenant: tenant}, v.client().String())
+	} else if user, err = s.checkPassword(ctx, dir, home, name, password, v.from); err == nil {
+		if _, err = findClient(dir, tenancy{tenant: tenant}, v.client().String()); err == nil {
+			_, err = enter(dir, user, &Session{Began: v.now.UnixNano()}, tenant, v.client())
+			if pending(dir, user, tenant) != nil {
+				err = nil
+			}
+		}
 	}
 	s.recordVisit(v, "sign-in", tenant, user, name, err)
 	return user, err
@@ -178,6 +187,8 @@ func (s *Server) showSignInError(v *visit, name string, err error) error {
 	switch f.number {
 	case 50126, 50034:
 		return s.showSignIn(v, http.StatusBadRequest, name, "Your user name or password is not right.")
+	case 50020, 90072:
+		return s.showSignIn(v, http.StatusBadRequest, name, f.fault.Message)
 	case 50053:
 		return s.showSignIn(v, http.StatusTooManyRequests, name, "There were too many wrong passwords for this account. Wait a few minutes and try again.")
 	case 50057:
@@ -198,6 +209,9 @@ func (s *Server) signedIn(ctx context.Context, v *visit, user *directory.User, p
 		return s.showPassword(v, http.StatusOK, user, "")
 	case v.on == signInPage:
 		return s.authenticated(ctx, v, user, proved)
+	}
+	if tenant := v.tenant(directory.In(s.Feed.View())); pending(directory.In(s.Feed.View()), user, tenant) != nil {
+		return s.showReview(v, user, tenant)
 	}
 	return s.showConfirm(v, user)
 }
@@ -301,8 +315,15 @@ func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
 		if !flow.open(v.now) {
 			return feed.Change{}, errStale
 		}
-		if err := mayBegin(directory.In(view).User(v.state.User), &Session{Began: v.state.Proved}); err != nil {
+		dir, proof := directory.In(view), &Session{Began: v.state.Proved}
+		home := dir.User(v.state.User)
+		if err := mayBegin(home, proof); err != nil {
 			return feed.Change{}, err
+		}
+		if tenant := dir.Tenant(flow.Tenant); tenant != nil && decision == flowApproved {
+			if _, err := enter(dir, home, proof, tenant, flow.Client); err != nil {
+				return feed.Change{}, err
+			}
 		}
 		flow.State = decision
 		if decision == flowApproved {

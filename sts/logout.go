@@ -93,7 +93,8 @@ func (s *Server) signOut(v *visit, signedIn []account, next string) error {
 	})
 }
 
-// hinted reads id_token_hint: the client and user of an ID token that was signed here, be it expired or not.
+// hinted reads id_token_hint: the client and user of an ID token that was signed here, be it expired or not. Of a guest it is the account
+// at home, which is who signs in.
 func (s *Server) hinted(f form) (client string, user directory.ID, err error) {
 	client = f["client_id"]
 	hint := f["id_token_hint"]
@@ -107,6 +108,9 @@ func (s *Server) hinted(f form) (client string, user directory.ID, err error) {
 	}
 	if client != "" && client != t.Audience {
 		return "", user, fail(90013, "client_id is not the one that id_token_hint is for")
+	}
+	if home := directory.In(s.Feed.View()).Home(directory.In(s.Feed.View()).User(t.Object)); home != nil {
+		return t.Audience, home.ID, nil
 	}
 	return t.Audience, t.Object, nil
 }

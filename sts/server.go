@@ -88,6 +88,7 @@ func (s *Server) Mount(m *web.Mux) {
 	}
 	m.Handle("POST /signin", s.page(s.signInStep))
 	m.Handle("POST /signout", s.page(s.signOutStep))
+	m.Handle("GET /redeem", s.page(s.redeem))
 	m.Handle("GET /error", s.page(s.errorPage))
 }
 

@@ -28,17 +28,18 @@ var foreign = []string{
 	"ARM_OIDC_REQUEST_TOKEN", "ARM_OIDC_REQUEST_URL", "ARM_USE_MSI", "ARM_MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET",
 }
 
-const envSynopsis = `env [--data-dir DIR] [--shell sh|fish|powershell]
+const envSynopsis = `env [--data-dir DIR] [--tenant ID|DOMAIN] [--shell sh|fish|powershell]
 
-Waits until the server is ready. To use it:
+Waits until the server is ready. Another tenant's clients get folders of their own. To use it:
   sh          eval "$(gatehouse env)"
   fish        gatehouse env --shell fish | source
   powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression`
 
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var dir, shell string
+	var dir, shell, tenant string
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
+	fs.StringVar(&tenant, "tenant", "", "`ID` or domain of the tenant (default: the first)")
 	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
 	if err := parse(fs, args, stdout, envSynopsis); err != nil {
 		return err
@@ -51,7 +52,11 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	f, err := awaitFacts(ctx, dir, stderr)
+	s, err := awaitStatus(ctx, dir, stderr)
+	if err != nil {
+		return err
+	}
+	t, err := s.tenant(tenant)
 	if err != nil {
 		return err
 	}
@@ -59,7 +64,7 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	for _, name := range foreign {
 		print.unset(&out, name)
 	}
-	vars, dropped := environment(dir, f, os.Getenv)
+	vars, dropped := environment(dir, s.facts, t, os.Getenv)
 	if len(dropped) > 0 {
 		fmt.Fprintf(stderr, "left %s out of NO_PROXY: with it, sign-ins would go to the real cloud\n", strings.Join(dropped, ", "))
 	}
@@ -70,9 +75,9 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	return err
 }
 
-// environment is what clients need, as name and value. dropped are the entries of the user's NO_PROXY that would lead clients
+// environment is what clients need, as name and value, to use a tenant. dropped are the entries of the user's NO_PROXY that would lead clients
 // past the proxy for a name that it answers for.
-func environment(dir string, f facts, getenv func(string) string) (vars [][2]string, dropped []string) {
+func environment(dir string, f facts, t tenantStatus, getenv func(string) string) (vars [][2]string, dropped []string) {
 	bundle := filepath.Join(dir, "ca-bundle.crt")
 	noProxy := []string{"localhost", "127.0.0.1", "::1"}
 	for _, old := range strings.Split(getenv("NO_PROXY")+","+getenv("no_proxy"), ",") {
@@ -85,13 +90,17 @@ func environment(dir string, f facts, getenv func(string) string) (vars [][2]str
 		}
 	}
 	none := strings.Join(noProxy, ",")
+	own := dir // of az and the others; those of two tenants know nothing of each other
+	if t.ID != f.Tenant {
+		own = tenantDir(dir, t.Domain)
+	}
 	vars = [][2]string{
 		{"HTTPS_PROXY", f.Proxy}, {"https_proxy", f.Proxy}, {"NO_PROXY", none}, {"no_proxy", none},
 		{"REQUESTS_CA_BUNDLE", bundle}, {"SSL_CERT_FILE", bundle}, {"NODE_EXTRA_CA_CERTS", bundle},
-		{"AZURE_CONFIG_DIR", filepath.Join(dir, "azure")}, {"KUBECACHEDIR", filepath.Join(dir, "kube-cache")},
-		{"AZD_CONFIG_DIR", filepath.Join(dir, "azd")}, {"KUBECONFIG", filepath.Join(dir, "kubeconfig")},
-		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", f.Tenant}, {"GATEHOUSE_SUBSCRIPTION_ID", f.Subscription},
-		{"GATEHOUSE_DOMAIN", f.Domain}, {"GATEHOUSE_ADMIN", f.Admin}, {"GATEHOUSE_DATA_DIR", dir},
+		{"AZURE_CONFIG_DIR", filepath.Join(own, "azure")}, {"KUBECACHEDIR", filepath.Join(own, "kube-cache")},
+		{"AZD_CONFIG_DIR", filepath.Join(own, "azd")}, {"KUBECONFIG", filepath.Join(own, "kubeconfig")},
+		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", t.ID}, {"GATEHOUSE_SUBSCRIPTION_ID", t.Subscription},
+		{"GATEHOUSE_DOMAIN", t.Domain}, {"GATEHOUSE_ADMIN", t.Admin}, {"GATEHOUSE_DATA_DIR", dir},
 	}
 	return vars, dropped
 }
@@ -147,8 +156,8 @@ const (
 	comeLimit  = 5 * time.Second  // for a server that was started in the same moment to take its data directory
 )
 
-// awaitFacts waits until the server on a data directory is ready, because people start it in the background and go on at once.
-func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error) {
+// awaitStatus waits until the server on a data directory is ready, because people start it in the background and go on at once.
+func awaitStatus(ctx context.Context, dir string, stderr io.Writer) (status, error) {
 	start := time.Now()
 	said := false
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -156,14 +165,14 @@ func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error
 	for {
 		var s status
 		if err := control(ctx, dir, http.MethodGet, "/status", &s); err == nil && s.Ready {
-			return s.facts, nil
+			return s, nil
 		}
 		waited := time.Since(start)
 		switch {
 		case waited > comeLimit && !locked(dir):
-			return facts{}, fmt.Errorf("no server is running on %s; start one with: gatehouse up --data-dir %s", dir, dir)
+			return status{}, fmt.Errorf("no server is running on %s; start one with: gatehouse up --data-dir %s", dir, dir)
 		case waited > startLimit:
-			return facts{}, fmt.Errorf("the server on %s did not get ready within %s; its own output says why", dir, startLimit)
+			return status{}, fmt.Errorf("the server on %s did not get ready within %s; its own output says why", dir, startLimit)
 		case !said && waited > time.Second && locked(dir):
 			said = true
 			fmt.Fprintf(stderr, "waiting for the server on %s to get ready\n", dir)
@@ -171,7 +180,7 @@ func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return facts{}, ctx.Err()
+			return status{}, ctx.Err()
 		}
 	}
 }

@@ -52,7 +52,10 @@ type server struct {
 	feed     *feed.Follower
 	keys     *sts.Keys
 	clusters *cluster.Manager
+	people   *directory.Directory
 	facts    facts
+
+	tenants sync.Mutex // held while one is created, with its password file
 
 	mu     sync.Mutex
 	ready  error // why not, or nil
@@ -105,6 +108,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	dir := &directory.Directory{Feed: s.feed, Hasher: new(directory.Hasher)}
+	s.people = dir
 	set, err := s.firstStart(ctx, dir, ln.front.Addr())
 	if err != nil {
 		return err
@@ -158,7 +162,7 @@ func (s *server) start(ctx context.Context) (err error) {
 
 	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
 	identity.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
-	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
+	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Base: set.PublicURL, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
 
 	faces := front.Faces{
@@ -334,7 +338,7 @@ func (s *server) whyNotReady() error {
 }
 
 func (s *server) status() status {
-	out := status{facts: s.facts, Version: version, Revision: s.feed.View().Revision, Clusters: []clusterStatus{}}
+	out := status{facts: s.facts, Version: version, Revision: s.feed.View().Revision, Tenants: s.tenantList(), Clusters: []clusterStatus{}}
 	if err := s.whyNotReady(); err != nil {
 		out.Reason = fault.From(err).Message
 	} else {
