@@ -107,7 +107,7 @@ func (s *Server) stepReview(ctx context.Context, v *visit, next func(home *direc
 		}
 		return err
 	}
-	return fail(90013, "choose Accept or Cancel")
+	return s.refuseOnPage(v)
 }
 
 // redeem is where the link of an invitation leads: the person signs in at home and accepts. The link opens nothing by itself.

@@ -15,7 +15,7 @@ var testFacts = facts{
 func TestEnvironment(t *testing.T) {
 	old := map[string]string{"NO_PROXY": "corp.example, 127.0.0.1,.microsoftonline.com,*", "no_proxy": "graph.microsoft.com:443,azure.com,10.0.0.0/8"}
 	got := map[string]string{}
-	vars, dropped := environment("/d", testFacts, func(name string) string { return old[name] })
+	vars, dropped := environment("/d", testFacts, tenantStatus{ID: "t", Subscription: "s", Domain: "gatehouse.internal", Admin: "admin@gatehouse.internal"}, func(name string) string { return old[name] })
 	for _, v := range vars {
 		got[v[0]] = v[1]
 	}

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/gatehouse-k8s/gatehouse/arm"
+	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
@@ -92,6 +93,7 @@ func (s *server) createTenant(ctx context.Context, domain, displayName string) (
 		}
 		return tenantStatus{}, err
 	}
+	s.audit.Record(audit.Event{Time: t.Created, Tenant: t.ID.String(), Action: "tenant-create", Target: domain, Outcome: audit.Allowed})
 	s.log.Info("tenant created", "tenant", t.ID, "domain", domain)
 	return tenantStatus{
 		ID: t.ID.String(), DisplayName: t.DisplayName, Domain: domain, Subscription: subscription.String(), Admin: admin.UPN, PasswordFile: file,
