@@ -265,7 +265,7 @@ func TestGuest(t *testing.T) {
 		t.Errorf("a token of home at the cluster: %d %s", code, body)
 	}
 	ctx := a.browser()
-	err := chromedp.Do(ctx, chromedp.Navigate(link), chromedp.WaitVisible(`[data-page=signin]`), chromedp.SendKeys(`input[name=passwd]`, alicePassword),
+	err := chromedp.Do(ctx, chromedp.Navigate(link), chromedp.WaitVisible(`[data-page=signin]`), chromedp.SendKeys(`input[name=loginfmt]`, name), chromedp.SendKeys(`input[name=passwd]`, alicePassword),
 		chromedp.Click(`#idSIButton9`), chromedp.WaitVisible(`[data-page=review]`), chromedp.Click(`#idSIButton9`), chromedp.WaitVisible(`[data-page=message]`))
 	if err != nil {
 		t.Fatalf("invitation in the browser: %v\n%s", err, a.log)

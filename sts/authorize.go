@@ -87,7 +87,7 @@ func (s *Server) suits(v *visit, a account) bool {
 	if !q.fresh(a.session, v.now) {
 		return false
 	}
-	if _, tenant, err := s.entry(v, a); err != nil && (q.prompts(promptNone) || pending(dir, a.user, tenant) == nil) {
+	if _, _, err := s.entry(v, a); err != nil && (q.prompts(promptNone) || s.pending(v, a.user) == nil) {
 		return false
 	}
 	if !q.Subject.IsZero() && a.user.ID != q.Subject {
@@ -124,17 +124,17 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 // proceed goes on with an account: it asks for consent if the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
-	user, tenant, err := s.entry(v, a)
-	if pending(directory.In(s.Feed.View()), a.user, tenant) != nil {
+	_, tenant, err := s.entry(v, a)
+	if s.pending(v, a.user) != nil {
 		v.state.Account = a.session.ID
-		return s.showReview(v, a.user, tenant)
+		return s.showReview(v, a.user)
 	}
 	if err != nil {
 		s.recordSignIn(v, a, err)
 		return err
 	}
 	if !q.Redeem.IsZero() {
-		return s.redeemed(v, a, user, tenant)
+		return s.redeemed(v, a, tenant)
 	}
 	t, err := s.check(q, tenant)
 	if err != nil {
@@ -244,9 +244,11 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 	case stepPick:
 		err = s.stepPick(ctx, v)
 	case stepReview:
-		err = s.stepReview(ctx, v, func(*directory.User) error { return s.resume(ctx, v) })
+		err = s.resume(ctx, v, func(a account) error {
+			return s.stepReview(ctx, v, a.user, func() error { return s.proceed(ctx, v, a) })
+		})
 	default:
-		err = s.stepConsent(ctx, v)
+		err = s.resume(ctx, v, func(a account) error { return s.stepConsent(ctx, v, a) })
 	}
 	return s.refuseRequest(v, err)
 }
@@ -272,7 +274,7 @@ func (s *Server) stepPick(ctx context.Context, v *visit) error {
 	if !v.state.Request.fresh(a.session, v.now) {
 		return s.showSignIn(v, http.StatusOK, a.user.UPN, "")
 	}
-	if _, tenant, err := s.entry(v, *a); err != nil && pending(directory.In(s.Feed.View()), a.user, tenant) == nil {
+	if _, _, err := s.entry(v, *a); err != nil && s.pending(v, a.user) == nil {
 		return s.showSignIn(v, http.StatusBadRequest, "", asRefusal(err, v.r).fault.Message)
 	}
 	return s.proceed(ctx, v, *a)
@@ -329,37 +331,26 @@ func scopesOf(q *authRequest, t target) []scopeView {
 	return out
 }
 
-// resume goes on with the account of the state, where its session is in force.
-func (s *Server) resume(ctx context.Context, v *visit) error {
+// resume goes on with the account that a question was put to, if its session is still in force.
+func (s *Server) resume(ctx context.Context, v *visit, next func(account) error) error {
 	a, err := s.chosen(ctx, v, v.state.Account.String())
 	if err != nil {
 		return err
 	}
 	if a == nil {
-		return s.showSessionEnded(v)
+		return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
 	}
-	return s.proceed(ctx, v, *a)
-}
-
-func (s *Server) showSessionEnded(v *visit) error {
-	return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
+	return next(*a)
 }
 
 // stepConsent takes the person's decision.
-func (s *Server) stepConsent(ctx context.Context, v *visit) error {
-	a, err := s.chosen(ctx, v, v.state.Account.String())
-	if err != nil {
-		return err
-	}
-	if a == nil {
-		return s.showSessionEnded(v)
-	}
+func (s *Server) stepConsent(ctx context.Context, v *visit, a account) error {
 	switch v.form["action"] {
 	case "accept":
-		return s.proceed(ctx, v, *a)
+		return s.proceed(ctx, v, a)
 	case "cancel":
 		err := fail(65004).sub("cancel")
-		s.recordSignIn(v, *a, err)
+		s.recordSignIn(v, a, err)
 		return err
 	}
 	return s.refuseOnPage(v)

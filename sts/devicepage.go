@@ -93,7 +93,11 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	case stepPassword:
 		return s.stepPassword(ctx, v)
 	case stepReview:
-		return s.stepReview(ctx, v, func(home *directory.User) error { return s.showConfirm(v, home) })
+		home := directory.In(s.Feed.View()).User(v.state.User)
+		if err := mayBegin(home, &Session{Began: v.state.Proved}); err != nil {
+			return err
+		}
+		return s.stepReview(ctx, v, home, func() error { return s.showConfirm(v, home) })
 	}
 	return s.stepConfirm(ctx, v)
 }
@@ -171,9 +175,8 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 		}
 	} else if user, err = s.checkPassword(ctx, dir, home, name, password, v.from); err == nil {
 		if _, err = findClient(dir, tenancy{tenant: tenant}, v.client().String()); err == nil {
-			_, err = enter(dir, user, &Session{Began: v.now.UnixNano()}, tenant, v.client())
-			if pending(dir, user, tenant) != nil {
-				err = nil
+			if _, _, err = s.entry(v, account{&Session{Began: v.now.UnixNano()}, user}); s.pending(v, user) != nil {
+				err = nil // the person is asked first
 			}
 		}
 	}
@@ -187,7 +190,7 @@ func (s *Server) showSignInError(v *visit, name string, err error) error {
 	switch f.number {
 	case 50126, 50034:
 		return s.showSignIn(v, http.StatusBadRequest, name, "Your user name or password is not right.")
-	case 50020, 90072:
+	case 50020, 90013, 90072:
 		return s.showSignIn(v, http.StatusBadRequest, name, f.fault.Message)
 	case 50053:
 		return s.showSignIn(v, http.StatusTooManyRequests, name, "There were too many wrong passwords for this account. Wait a few minutes and try again.")
@@ -210,8 +213,8 @@ func (s *Server) signedIn(ctx context.Context, v *visit, user *directory.User, p
 	case v.on == signInPage:
 		return s.authenticated(ctx, v, user, proved)
 	}
-	if tenant := v.tenant(directory.In(s.Feed.View())); pending(directory.In(s.Feed.View()), user, tenant) != nil {
-		return s.showReview(v, user, tenant)
+	if s.pending(v, user) != nil {
+		return s.showReview(v, user)
 	}
 	return s.showConfirm(v, user)
 }

@@ -42,7 +42,15 @@ func (s *Server) entry(v *visit, a account) (*directory.User, *directory.Tenant,
 		tenant = dir.Tenant(a.user.Tenant)
 	}
 	user, err := enter(dir, a.user, a.session, tenant, v.client())
+	if guest := dir.GuestOf(tenant.ID, a.user); guest != nil && !v.means(guest) {
+		err = fail(90013, "the invitation is for another account than "+a.user.UPN)
+	}
 	return user, tenant, err
+}
+
+// means reports whether a visit can be about a guest: one that began with the link of an invitation is about that one alone.
+func (v *visit) means(guest *directory.User) bool {
+	return v.on == devicePage || v.state.Request.Redeem.IsZero() || v.state.Request.Redeem == guest.ID
 }
 
 // speakFor makes a person with a session the subject of an exchange, in a tenant; nil: at home.
@@ -55,47 +63,50 @@ func (x *exchange) speakFor(home *directory.User, session *Session, tenant *dire
 	return err
 }
 
-// pending returns the guest that a person has not yet accepted to be, in a tenant that wants to know; nil when there is nothing to accept.
-func pending(dir *directory.State, home *directory.User, tenant *directory.Tenant) *directory.User {
+// pending returns the guest that a person has not yet accepted to be, in the tenant that a visit asks for; nil when there is nothing to accept.
+func (s *Server) pending(v *visit, home *directory.User) *directory.User {
+	dir := directory.In(s.Feed.View())
+	tenant := v.tenant(dir)
 	if tenant == nil {
 		return nil
 	}
-	if guest := dir.GuestOf(tenant.ID, home); guest != nil && guest.Enabled && guest.External.State == directory.PendingAcceptance {
-		return guest
+	guest := dir.GuestOf(tenant.ID, home)
+	if guest == nil || !guest.Enabled || guest.External.State != directory.PendingAcceptance || !v.means(guest) {
+		return nil
 	}
-	return nil
+	return guest
 }
 
 // stepReview is the step at which a person accepts to become a guest, on either page.
 const stepReview = "review"
 
-func (s *Server) showReview(v *visit, home *directory.User, tenant *directory.Tenant) error {
-	v.state.Step, v.state.User = stepReview, home.ID
+func (s *Server) showReview(v *visit, home *directory.User) error {
+	v.state.Step = stepReview
 	dir := directory.In(s.Feed.View())
+	tenant := v.tenant(dir)
 	return s.showForm(v, http.StatusOK, "review", pageView{
 		Title: "Review permissions", Tenant: tenant.DisplayName, Domain: tenant.DefaultDomain(), Account: home.UPN, Home: dir.Tenant(home.Tenant).DisplayName,
 	})
 }
 
-// stepReview takes the person's decision. next goes on with whoever has accepted.
-func (s *Server) stepReview(ctx context.Context, v *visit, next func(home *directory.User) error) error {
-	dir := directory.In(s.Feed.View())
-	home, tenant := dir.User(v.state.User), v.tenant(dir)
-	if home == nil || tenant == nil {
+// stepReview takes the decision of a person whose proof is still good. next goes on with whoever has accepted.
+func (s *Server) stepReview(ctx context.Context, v *visit, home *directory.User, next func() error) error {
+	tenant := v.tenant(directory.In(s.Feed.View()))
+	if tenant == nil {
 		return fail(50173)
 	}
-	guest := pending(dir, home, tenant)
+	guest := s.pending(v, home)
 	switch v.form["action"] {
 	case "accept":
 		if guest == nil { // accepted elsewhere meanwhile, or taken back
-			return next(home)
+			return next()
 		}
 		err := s.Directory.Accept(ctx, home, guest.ID)
 		s.recordVisit(v, "invitation-accept", tenant, guest, home.UPN, err)
 		if err != nil {
 			return err
 		}
-		return next(home)
+		return next()
 	case "cancel":
 		err := fail(65004).sub("cancel")
 		s.recordVisit(v, "invitation-accept", tenant, guest, home.UPN, err)
@@ -110,7 +121,8 @@ func (s *Server) stepReview(ctx context.Context, v *visit, next func(home *direc
 	return s.refuseOnPage(v)
 }
 
-// redeem is where the link of an invitation leads: the person signs in at home and accepts. The link opens nothing by itself.
+// redeem is where the link of an invitation leads: the person signs in at home and accepts. The link opens nothing by itself, and as
+// object ids are no secrets it does not show who was invited.
 func (s *Server) redeem(w http.ResponseWriter, r *http.Request) error {
 	if s.Feed.Stale() {
 		return fail(90033)
@@ -128,17 +140,14 @@ func (s *Server) redeem(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := &visit{w: w, r: r, on: signInPage, from: web.ClientIP(r), now: s.now(), form: f}
 	v.state.Request = &authRequest{
-		Tenant: tenantID.String(), Client: directory.InvitationPortal, Redirect: guest.External.Redirect, Redeem: guestID, Hint: guest.External.Address,
+		Tenant: tenantID.String(), Client: directory.InvitationPortal, Redirect: guest.External.Redirect, Redeem: guestID,
 	}
 	return s.refuseRequest(v, s.startSignIn(r.Context(), v))
 }
 
 // redeemed ends a visit that began with the link of an invitation.
-func (s *Server) redeemed(v *visit, a account, guest *directory.User, tenant *directory.Tenant) error {
+func (s *Server) redeemed(v *visit, a account, tenant *directory.Tenant) error {
 	q := v.state.Request
-	if guest.ID != q.Redeem {
-		return fail(90013, "the invitation is for another account than "+a.user.UPN+"; sign out and open it again")
-	}
 	if u, err := url.Parse(q.Redirect); err == nil && isHTTP(q.Redirect) && u.Host != "" {
 		redirect(v.w, v.r, q.Redirect)
 		return nil

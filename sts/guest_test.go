@@ -2,11 +2,16 @@ package sts
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
@@ -129,7 +134,9 @@ func TestGuestAfter(t *testing.T) {
 			w.invite(w.dir.State().Tenant(g.Tenant), aliceName)
 			return err
 		}, 50014},
-		{"revoked at home", func(w *world, _ *directory.User) error { return w.dir.RevokeSessions(ctx, directory.System, w.alice.ID) }, 50173},
+		{"revoked at home", func(w *world, _ *directory.User) error {
+			return w.dir.RevokeSessions(ctx, directory.System, w.alice.ID)
+		}, 50173},
 		{"revoked as a guest", func(w *world, g *directory.User) error { return w.dir.RevokeSessions(ctx, directory.System, g.ID) }, 50173},
 		{"revoked by the guest", func(w *world, g *directory.User) error {
 			return w.dir.RevokeSessions(ctx, directory.Actor{ID: g.ID, Tenant: g.Tenant}, g.ID)
@@ -218,6 +225,13 @@ func TestGuestInBrowser(t *testing.T) {
 	}
 	p = w.visit(br, "GET", w.authorizeAt(otherDomain), nil) // the browser is signed in, at home
 	w.onPage(p, "review")
+	w.pass(time.Second)
+	must(t, w.dir.RevokeSessions(t.Context(), directory.System, w.alice.ID))
+	if p := w.step(br, p, "action", "accept"); p.page != "signin" || w.dir.State().User(guest.ID).External.State != directory.PendingAcceptance {
+		t.Errorf("accepted with a session that was revoked: %s", p.page)
+	}
+	w.pass(time.Second)
+	p = w.enter(br, w.visit(br, "GET", w.authorizeAt(otherDomain), nil), aliceName, alicePassword)
 	if p := w.step(w.browser(), p, "action", "accept"); p.page == "review" || w.dir.State().User(guest.ID).External.State != directory.PendingAcceptance {
 		t.Errorf("accepted in another browser: %s", p.page)
 	}
@@ -252,6 +266,49 @@ func TestGuestInBrowser(t *testing.T) {
 	}
 }
 
+// TestAccountsOfBothTenants: a browser may hold accounts of several tenants. Each request gets one that may enter its tenant.
+func TestAccountsOfBothTenants(t *testing.T) {
+	w := newWorld(t)
+	b := w.other()
+	br := w.browser()
+	w.code(br)
+	admin := "admin@" + otherDomain
+	w.landed(w.enter(br, w.visit(br, "GET", w.authorizeURL("prompt", "login"), nil), admin, adminPassword))
+	tid := func(p sheet) any {
+		t.Helper()
+		return claims(t, w.ok(w.redeemCode(w.landed(p).Get("code"))).text("access_token"))["tid"]
+	}
+	for _, c := range []struct{ tenant, hint, want string }{
+		{otherDomain, "", b.ID.String()}, {domain, "", w.tenant.ID.String()}, {"common", aliceName, w.tenant.ID.String()}, {"organizations", admin, b.ID.String()},
+	} {
+		if got := tid(w.visit(br, "GET", w.authorizeAt(c.tenant, "login_hint", c.hint, "prompt", "none"), nil)); got != c.want {
+			t.Errorf("%s for %q: tenant %v, want %s", c.tenant, c.hint, got, c.want)
+		}
+	}
+	account := func(p sheet, name string) string {
+		t.Helper()
+		w.onPage(p, "pick")
+		m := regexp.MustCompile(`value="([^"]+)" data-test-id="` + regexp.QuoteMeta(name)).FindStringSubmatch(p.body)
+		if m == nil {
+			t.Fatalf("%s cannot be picked: %s", name, p.body)
+		}
+		return m[1]
+	}
+	p := w.visit(br, "GET", w.authorizeAt(otherDomain, "prompt", "select_account"), nil)
+	if p = w.step(br, p, "account", account(p, aliceName)); p.page != "signin" || !strings.Contains(p.alert, "Fabrikam") {
+		t.Errorf("an account that is not invited: %s %q", p.page, p.alert)
+	}
+	w.guest(b, w.alice)
+	p = w.visit(br, "GET", w.authorizeAt(otherDomain), nil) // now two may
+	p = w.step(br, p, "account", account(p, aliceName))
+	if got := tid(p); got != b.ID.String() {
+		t.Errorf("the guest: tenant %v", got)
+	}
+	if got := w.landed(w.visit(br, "GET", w.authorizeAt(otherDomain, "prompt", "none"), nil)); got.Get("error") != "interaction_required" {
+		t.Errorf("prompt=none with two: %v", got)
+	}
+}
+
 // TestInvitationLink: it leads through the sign-in at home to the organization's own page, and lets nobody else in.
 func TestInvitationLink(t *testing.T) {
 	w := newWorld(t)
@@ -264,11 +321,17 @@ func TestInvitationLink(t *testing.T) {
 		t.Errorf("somebody who was not invited: %s", p.page)
 	}
 	w.invite(b, bob.UPN)
-	p := w.step(br, w.enter(br, w.visit(br, "GET", link, nil), bob.UPN, alicePassword), "action", "accept")
-	if p.page != "message" || p.header.Get("Location") != "" || w.dir.State().User(guest.ID).External.State != directory.PendingAcceptance {
-		t.Errorf("somebody else who was invited: %s", p.page)
+	for _, state := range []string{directory.PendingAcceptance, directory.Accepted} {
+		p := w.enter(br, w.visit(br, "GET", link, nil), bob.UPN, alicePassword)
+		if p.page != "signin" || !strings.Contains(p.alert, "for another account") || w.dir.State().User(guest.ID).External.State != directory.PendingAcceptance {
+			t.Errorf("somebody else who was invited, %s: %s %q", state, p.page, p.alert)
+		}
+		w.guest(b, bob)
 	}
-	p = w.step(br, w.enter(br, w.visit(br, "GET", link, nil), aliceName, alicePassword), "action", "cancel")
+	w.landed(w.enter(br, w.visit(br, "GET", w.authorizeURL(), nil), bob.UPN, alicePassword))
+	w.onPage(w.visit(br, "GET", link, nil), "pick")
+	br = w.browser()
+	p := w.step(br, w.enter(br, w.visit(br, "GET", link, nil), aliceName, alicePassword), "action", "cancel")
 	w.onPage(p, "done")
 	p = w.step(w.browser(), p, "action", "accept")
 	br = w.browser()
@@ -312,6 +375,13 @@ func TestGuestOnDevicePage(t *testing.T) {
 	a := start(otherDomain)
 	br, p := begin(a)
 	w.onPage(p, "review")
+	w.pass(time.Second)
+	must(t, w.dir.RevokeSessions(t.Context(), directory.System, w.alice.ID))
+	if p := w.next(br, p, "action", "accept"); p.page != "message" || w.dir.State().User(guest.ID).External.State != directory.PendingAcceptance {
+		t.Errorf("accepted after the proof was revoked: %s", p.page)
+	}
+	w.pass(time.Second)
+	br, p = begin(a)
 	p = w.next(br, p, "action", "accept")
 	w.onPage(p, "confirm")
 	if !strings.Contains(p.body, "Fabrikam") {
@@ -364,4 +434,33 @@ func TestGuestOnBehalfOf(t *testing.T) {
 	w.fails(obo(domain), 700016)
 	w.setUser(w.alice.ID, func(u *directory.User) { u.Enabled = false })
 	w.fails(obo(otherDomain), 50057)
+}
+
+// TestGuestPagesInChromium walks through an invitation in a real browser, whose policy must let the person through to the organization's page.
+func TestGuestPagesInChromium(t *testing.T) {
+	w := newWorld(t)
+	do, shoot := w.chromium(t)
+	arrived := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(rw, `<p id="arrived">Welcome</p>`)
+	}))
+	t.Cleanup(arrived.Close)
+	b := w.other()
+	guest, err := w.dir.Invite(t.Context(), directory.System, directory.Invitation{
+		Tenant: b.ID, Address: aliceName, Redirect: strings.Replace(arrived.URL, "127.0.0.1", "localhost", 1)})
+	must(t, err)
+	link := chromedp.Navigate(w.http.URL + "/redeem?tenant=" + b.ID.String() + "&user=" + guest.ID.String())
+	submit := chromedp.Click(`#idSIButton9`)
+	do(link, chromedp.WaitVisible(`[data-page=signin]`))
+	shoot("g-invited")
+	do(chromedp.SendKeys(`input[name=loginfmt]`, "x@contoso.test"), chromedp.SendKeys(`input[name=passwd]`, "x"), submit, chromedp.WaitVisible(`[role=alert]`))
+	shoot("h-of-elsewhere")
+	do(chromedp.SetValue(`input[name=loginfmt]`, aliceName), chromedp.SendKeys(`input[name=passwd]`, alicePassword), submit, chromedp.WaitVisible(`[data-page=review]`))
+	shoot("i-review")
+	do(chromedp.Click(`#idBtn_Back`), chromedp.WaitVisible(`[data-page=done]`))
+	shoot("j-not-accepted")
+	do(link, chromedp.WaitVisible(`[data-page=review]`), submit, chromedp.WaitVisible(`#arrived`))
+	if got := w.dir.State().User(guest.ID).External.State; got != directory.Accepted {
+		t.Errorf("state %s", got)
+	}
 }
