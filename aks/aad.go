@@ -11,16 +11,22 @@ import (
 // aadGiven is aadProfile as a request has it. What is absent or empty text is nil.
 type aadGiven struct {
 	managed, azureRBAC *bool
+	proof              *bool
 	groups             *[]string
 	tenant             *string
 	legacy             string // the first member given that only the legacy integration has
 }
 
-const aadPath = "properties.aadProfile"
+const (
+	aadPath = "properties.aadProfile"
+
+	// aadProof is a member that AKS does not have. Clients that know AKS's alone leave it out, so leaving it out changes nothing.
+	aadProof = "requireProofOfPossession"
+)
 
 var (
 	aadLegacy = []string{"clientAppID", "serverAppID", "serverAppSecret"}
-	aadNames  = append([]string{"managed", "adminGroupObjectIDs", "adminUsers", "enableAzureRBAC", "tenantID"}, aadLegacy...)
+	aadNames  = append([]string{"managed", "adminGroupObjectIDs", "adminUsers", "enableAzureRBAC", "tenantID", aadProof}, aadLegacy...)
 )
 
 // parseAAD reads aadProfile strictly: a member that is not known here may be the one that was to keep people out.
@@ -37,6 +43,9 @@ func parseAAD(o object) (g aadGiven, err error) {
 		return g, err
 	}
 	if g.azureRBAC, err = member[bool](o, "enableAzureRBAC", "true or false"); err != nil {
+		return g, err
+	}
+	if g.proof, err = member[bool](o, aadProof, "true or false"); err != nil {
 		return g, err
 	}
 	if g.groups, err = member[[]string](o, "adminGroupObjectIDs", "a list of group object ids"); err != nil {
@@ -66,7 +75,7 @@ func parseAAD(o object) (g aadGiven, err error) {
 func (g *aadGiven) empty() bool { return g.managed == nil && g.onlyManaged() }
 
 func (g *aadGiven) onlyManaged() bool {
-	return g.azureRBAC == nil && g.groups == nil && g.tenant == nil && g.legacy == ""
+	return g.azureRBAC == nil && g.proof == nil && g.groups == nil && g.tenant == nil && g.legacy == ""
 }
 
 // none reports whether the request says that there shall be no integration, and nothing else about it.
@@ -120,6 +129,9 @@ func (p *AADProfile) set(dir *directory.State, old *AADProfile, given *aadGiven)
 			return invalid(aadPath+".tenantID", "The value %.100q of '%s.tenantID' is not a GUID; az account show --query tenantId prints that of your tenant.", *given.tenant, aadPath)
 		}
 		p.Tenant = id
+	}
+	if given.proof != nil {
+		p.RequireProof = *given.proof
 	}
 	if given.groups != nil {
 		p.AdminGroups = []directory.ID{}

@@ -31,6 +31,8 @@ type AADProfile struct {
 	AzureRBAC   bool           `json:"enableAzureRBAC"`
 	ServerApp   directory.ID   `json:"serverAppID,omitzero"` // legacy integration only
 	ClientApp   directory.ID   `json:"clientAppID,omitzero"` // legacy integration only
+
+	RequireProof bool `json:"requireProofOfPossession,omitempty"` // bearer tokens are refused; AKS has no such setting
 }
 
 // Cluster is a managed cluster. It is immutable once it is in a State.

@@ -72,10 +72,14 @@ func TestKubeconfigs(t *testing.T) {
 	w.makeGroup()
 	w.create("with", managed())
 	w.create("without", nil)
+	proof := managed()
+	proof["aadProfile"].(map[string]any)["requireProofOfPossession"] = true
+	w.create("proof", proof)
 	for _, c := range []struct{ file, cluster, action string }{
 		{"user-exec", "with", "listClusterUserCredential"},
 		{"user-exec", "with", "listClusterUserCredential?format=EXEC"},
 		{"user-exec", "with", "listClusterUserCredential?server-fqdn=public"},
+		{"user-exec-pop", "proof", "listClusterUserCredential"},
 		{"user-azure", "with", "listClusterUserCredential?format=azure"},
 		{"admin", "with", "listClusterAdminCredential"},
 		{"user-certificate", "without", "listClusterUserCredential?format=exec"},
@@ -87,7 +91,7 @@ func TestKubeconfigs(t *testing.T) {
 			w.must(err)
 			want, err := os.ReadFile(filepath.Join("testdata", "kubeconfig", c.file+".yaml"))
 			w.must(err)
-			if text := strings.ReplaceAll(string(got), w.tenant.ID.String(), "TENANT"); text != string(want) {
+			if text := strings.NewReplacer(w.tenant.ID.String(), "TENANT", w.sub(), "SUBSCRIPTION").Replace(string(got)); text != string(want) {
 				t.Errorf("got\n%s\nwant\n%s", text, want)
 			}
 			if a.Header().Get("Cache-Control") != "no-store" {

@@ -111,7 +111,7 @@ func (p *Provisioner) kubeconfig(q *arm.Request, kind string) ([]byte, error) {
 	user := kind + "_" + c.Group + "_" + c.Name
 	if signsIn {
 		q.Audit(map[string]string{"credential": "kubeconfig without a secret", "user": user})
-		return marshalKubeconfig(c, user, signIn(c.AAD, format))
+		return marshalKubeconfig(c, user, signIn(c, format))
 	}
 	local, err := p.ControlPlanes.Local(q.Context(), c.GUID)
 	if err != nil {

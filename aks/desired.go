@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/arm"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 )
 
 // given is a cluster as a request has it.
@@ -23,7 +24,8 @@ type given struct {
 	version    string // empty: the service's default, or as it is
 	pools      []poolGiven
 	properties map[string]any // the others
-	outer      map[string]any // identity, sku
+	outer      map[string]any // sku
+	identity   identityGiven
 }
 
 // namePattern is the rule for names (AKS REST reference, "Managed Clusters - Create Or Update").
@@ -74,7 +76,14 @@ func parseCluster(raw []byte) (g given, err error) {
 	if !isNull(body.m["extendedLocation"]) {
 		return g, invalid("extendedLocation", "Edge zones ('extendedLocation') are not available; leave it out.")
 	}
-	if g.outer, err = others(object{m: map[string]json.RawMessage{"identity": body.m["identity"], "sku": body.m["sku"]}}); err != nil {
+	if g.outer, err = others(object{m: map[string]json.RawMessage{"sku": body.m["sku"]}}); err != nil {
+		return g, err
+	}
+	identity, err := body.object("identity")
+	if err != nil {
+		return g, err
+	}
+	if err := g.identity.parseIdentity(identity); err != nil {
 		return g, err
 	}
 	properties, err := body.object("properties")
@@ -121,6 +130,13 @@ func (g *given) parseProperties(o object) (err error) {
 	if g.pools, err = parsePools(o); err != nil {
 		return err
 	}
+	profile, err := o.object("identityProfile")
+	if err != nil {
+		return err
+	}
+	if err := g.identity.parseProfile(profile); err != nil {
+		return err
+	}
 	for _, name := range own {
 		delete(o.m, name)
 	}
@@ -155,6 +171,8 @@ func others(o object) (map[string]any, error) {
 // situation is what the rules know beside the request and the cluster.
 type situation struct {
 	directory    *directory.State
+	identities   *identity.State
+	mayAssign    func(arm.ResourceID) error // whether the caller may give a user-assigned identity to a resource
 	group        *arm.Group
 	subscription *arm.Subscription
 	name         string       // in the caller's spelling
@@ -295,12 +313,9 @@ func (at situation) defaults(c *Cluster) map[string]any {
 
 func clip(s string, n int) string { return s[:min(n, len(s))] }
 
-// desiredOuter merges identity and sku. Ids of the identity are the server's to say.
+// desiredOuter merges the sku. desiredIdentities adds the identity.
 func desiredOuter(old *Cluster, g *given) (map[string]json.RawMessage, error) {
-	was := any(map[string]any{"identity": map[string]any{"type": "SystemAssigned"}, "sku": map[string]any{"name": "Base", "tier": "Free"}})
-	if id, ok := lookup(g.properties, "servicePrincipalProfile", "clientId").(string); ok && id != "msi" && g.outer["identity"] == nil {
-		was.(map[string]any)["identity"] = map[string]any{"type": "None"}
-	}
+	was := any(map[string]any{"sku": map[string]any{"name": "Base", "tier": "Free"}})
 	if old != nil {
 		m, err := decodeAll(old.Outer)
 		if err != nil {
@@ -309,21 +324,8 @@ func desiredOuter(old *Cluster, g *given) (map[string]json.RawMessage, error) {
 		was = m
 	}
 	all := merge(was, g.outer).(map[string]any)
-	for _, name := range []string{"identity", "sku"} {
-		if _, ok := all[name].(map[string]any); !ok {
-			return nil, invalid(name, "The value of '%s' is invalid: it must be an object.", name)
-		}
-	}
-	identity := all["identity"].(map[string]any)
-	for _, name := range []string{"principalId", "tenantId"} {
-		delete(identity, sameKey(identity, name))
-	}
-	kind, _ := lookup(identity, "type").(string)
-	if !slices.ContainsFunc([]string{"SystemAssigned", "UserAssigned", "None"}, func(k string) bool { return strings.EqualFold(k, kind) }) {
-		return nil, invalid("identity.type", "The value %.50q of 'identity.type' is invalid: it must be SystemAssigned, UserAssigned or None.", kind)
-	}
-	if old != nil && !old.identityIs(kind) {
-		return nil, errChange("identity.type")
+	if _, ok := all["sku"].(map[string]any); !ok {
+		return nil, invalid("sku", "The value of 'sku' is invalid: it must be an object.")
 	}
 	return encodeAll(all)
 }

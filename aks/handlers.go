@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -131,25 +132,36 @@ func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
 			}
 			state, status = Updating, http.StatusOK
 		}
-		next, err = desired(situation{
-			directory: directory.In(v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: ids.guid, version: p.version(),
+		at := situation{
+			directory: directory.In(v), identities: identity.In(v), mayAssign: mayAssign(q, v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: ids.guid, version: p.version(),
 			issuer: p.Issuer, now: q.Now,
-		}, old, &g)
+		}
+		if next, err = desired(at, old, &g); err != nil {
+			return feed.Change{}, err
+		}
+		identities, err := at.desiredIdentities(next, old, &g.identity, ids)
 		if err != nil {
 			return feed.Change{}, err
 		}
-		var change feed.Change
-		if old == nil {
-			change.Records = next.identify(ids)
-		}
-		change.Records = append(change.Records, start(next, o, state, ids.etag)...)
-		return change, nil
+		return feed.Change{Records: append(identities, start(next, o, state, ids.etag)...)}, nil
 	})
 	if err != nil {
 		return err
 	}
 	q.PollStatus(w, o, false)
 	return web.WriteJSON(w, status, next.resource())
+}
+
+// mayAssign is the rule for giving a user-assigned identity to a resource: it takes a right on the identity, too.
+func mayAssign(q *arm.Request, v *feed.View) func(arm.ResourceID) error {
+	const action = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+	return func(id arm.ResourceID) error {
+		if q.MayIn(v, action, id.Scope()) {
+			return nil
+		}
+		return fault.New(fault.Denied, "The client '%s' with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform action '%s' on the linked scope '%s' or the linked scope is invalid.",
+			q.Caller.Name, q.Caller.ID, q.Action, q.Scope, action, id).WithCode("LinkedAuthorizationFailed")
+	}
 }
 
 func getCluster(w http.ResponseWriter, q *arm.Request) error {

@@ -3,7 +3,6 @@ package aks_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,16 +24,15 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
-	"github.com/gatehouse-k8s/gatehouse/rbac"
-	"github.com/gatehouse-k8s/gatehouse/store/storetest"
-	"github.com/gatehouse-k8s/gatehouse/sts"
+	"github.com/gatehouse-k8s/gatehouse/gatehousetest"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 )
 
-const password = "Correct-Horse-7"
+const password = gatehousetest.Password
 
 // world is Azure Resource Manager with managed clusters on a real store; only the control planes are stand-ins.
 type world struct {
-	testing.TB
+	*gatehousetest.House
 	ctx          context.Context
 	feed         *feed.Follower
 	dir          *directory.Directory
@@ -45,7 +42,6 @@ type world struct {
 	planes       *planes
 	provisioner  *aks.Provisioner
 	server       *arm.Server
-	login        http.Handler
 	web          http.Handler
 	tokens       map[string]string
 	audited      string
@@ -53,29 +49,15 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, ctx: context.Background(), planes: newPlanes(), tokens: map[string]string{}}
-	quiet := slog.New(slog.DiscardHandler)
-	w.feed = &feed.Follower{Log: storetest.Open(t, storetest.SQLite(t)), Logger: quiet}
-	w.must(w.feed.Start(w.ctx, map[string]feed.State{
-		directory.Part: new(directory.State), sts.Part: new(sts.State), rbac.Part: new(rbac.State), arm.Part: new(arm.State), aks.Part: new(aks.State),
-	}))
-	keys := &sts.Keys{Feed: w.feed}
-	w.must(keys.Ensure(w.ctx))
-	w.dir = &directory.Directory{Feed: w.feed, Hasher: &directory.Hasher{Cost: directory.Cost{Time: 1, Memory: 8, Threads: 1}}}
-	w.subscription = w.newID()
-	var err error
-	w.tenant, w.admin, err = w.dir.CreateTenant(w.ctx, directory.NewTenant{DisplayName: "Test", Domain: "gatehouse.test", AdminName: "admin", Password: password},
-		func(t *directory.Tenant, admin *directory.User) (feed.Change, error) {
-			owner, err := rbac.NewAssignment(rand.Reader, t.ID, admin.ID, rbac.Owner, "/subscriptions/"+w.subscription.String(), t.Created)
-			return feed.Change{Records: []feed.Record{arm.NewSubscription(w.subscription, t.ID, "Test", t.Created), owner}}, err
-		})
-	w.must(err)
-	authorities := &sts.Authorities{Public: "https://localhost:8443"}
-	w.login = (&sts.Server{Feed: w.feed, Directory: w.dir, Keys: keys, Authorities: authorities, Log: quiet}).Handler()
+	h := gatehousetest.New(t, gatehousetest.Options{Parts: map[string]feed.State{aks.Part: new(aks.State), identity.Part: new(identity.State)}})
+	w := &world{
+		House: h, ctx: context.Background(), planes: newPlanes(), tokens: map[string]string{},
+		feed: h.Feed, dir: h.Directory, tenant: h.Tenant, admin: h.Admin, subscription: h.Subscription,
+	}
 	w.audited = filepath.Join(t.TempDir(), "audit.log")
 	events, err := audit.Open(w.audited)
 	w.must(err)
-	w.server = &arm.Server{Feed: w.feed, Tokens: sts.NewVerifier(w.feed, authorities, 100), Audit: events, Log: quiet, PollHold: 20 * time.Millisecond}
+	w.server = &arm.Server{Feed: h.Feed, Tokens: h.Tokens, Audit: events, Log: h.Log, PollHold: 20 * time.Millisecond}
 	w.boot()
 	t.Cleanup(func() { w.halt() })
 	return w
@@ -88,7 +70,7 @@ func (w *world) boot() {
 		Feed: w.feed, ControlPlanes: w.planes, Issuer: (&aks.Issuers{Public: "https://gatehouse.test"}).URL, Audit: w.server.Audit, Log: slog.New(slog.DiscardHandler),
 		Pause: func(ctx context.Context, _ int) bool { return w.planes.retry(ctx) },
 	}
-	w.server.Providers = []arm.Provider{w.provisioner}
+	w.server.Providers = []arm.Provider{w.provisioner, &identity.Provider{Users: aks.UsersOf}}
 	w.web = w.server.Handler()
 	w.must(w.provisioner.Start(w.ctx))
 }
@@ -102,66 +84,33 @@ func (w *world) halt() {
 
 func (w *world) must(err error) {
 	w.Helper()
-	if err != nil {
-		w.Fatal(err)
-	}
+	w.Must(err)
 }
 
-func (w *world) newID() directory.ID {
-	id, err := directory.NewID(rand.Reader)
-	w.must(err)
-	return id
-}
+func (w *world) newID() directory.ID { return w.NewID() }
 
 func (w *world) user(name string) *directory.User {
 	w.Helper()
-	u, err := w.dir.CreateUser(w.ctx, directory.System, directory.NewUser{
-		User: directory.User{Tenant: w.tenant.ID, UPN: name + "@gatehouse.test", DisplayName: name, Enabled: true}, Password: password,
-	})
-	w.must(err)
-	return u
+	return w.NewUser(name)
 }
 
 func (w *world) group(name string, members ...directory.ID) *directory.Group {
 	w.Helper()
-	g, err := w.dir.CreateGroup(w.ctx, directory.System, directory.NewGroup{
-		Group:   directory.Group{Tenant: w.tenant.ID, DisplayName: name, MailNickname: name, SecurityEnabled: true},
-		Members: members,
-	})
-	w.must(err)
-	return g
+	return w.NewGroup(name, members...)
 }
 
-// grant assigns a role.
 func (w *world) grant(principal, role directory.ID, scope string) {
 	w.Helper()
-	r, err := rbac.NewAssignment(rand.Reader, w.tenant.ID, principal, role, scope, time.Now())
-	w.must(err)
-	w.must(w.feed.Update(w.ctx, func(*feed.View, feed.Secrets) (feed.Change, error) {
-		return feed.Change{Records: []feed.Record{r}}, nil
-	}))
+	w.Grant(principal, role, scope)
 }
 
 // token signs a user in, as az login -u -p does.
 func (w *world) token(name string) string {
 	w.Helper()
-	if t := w.tokens[name]; t != "" {
-		return t
+	if w.tokens[name] == "" {
+		w.tokens[name] = w.Token(name+"@gatehouse.test", "https://management.core.windows.net//.default")
 	}
-	form := url.Values{"grant_type": {"password"}, "client_id": {directory.AzureCLI.String()}, "username": {name + "@gatehouse.test"}, "password": {password},
-		"scope": {"https://management.core.windows.net//.default"}}
-	r := httptest.NewRequest("POST", "https://login.microsoftonline.com/"+w.tenant.ID.String()+"/oauth2/v2.0/token", strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	rec := httptest.NewRecorder()
-	w.login.ServeHTTP(rec, r)
-	var answer struct {
-		Token string `json:"access_token"`
-	}
-	if err := json.Unmarshal(rec.Body.Bytes(), &answer); err != nil || answer.Token == "" {
-		w.Fatalf("sign in %s: %d %s", name, rec.Code, rec.Body)
-	}
-	w.tokens[name] = answer.Token
-	return answer.Token
+	return w.tokens[name]
 }
 
 // answer is what the face said.

@@ -77,8 +77,10 @@ It is not in your PATH. Install it from https://github.com/Azure/kubelogin, or r
 `
 
 // signIn is the user entry of somebody who signs in. The plugin's is the default since Kubernetes 1.24; "azure" is what
-// kubectl had built in before (AKS, "kubelogin").
-func signIn(p *AADProfile, format string) kubeUser {
+// kubectl had built in before (AKS, "kubelogin"). The plugin knows no proof of possession with device codes, and leaves it out silently:
+// where it is required, people sign in with a browser.
+func signIn(c *Cluster, format string) kubeUser {
+	p := c.AAD
 	server, client := directory.AKSServer, directory.AKSClient
 	if !p.Managed {
 		server, client = p.ServerApp, p.ClientApp
@@ -94,10 +96,15 @@ func signIn(p *AADProfile, format string) kubeUser {
 	}
 	args := []string{
 		"get-token", "--environment", environment, "--server-id", server.String(), "--client-id", client.String(),
-		"--tenant-id", p.Tenant.String(), "--login", "devicecode",
+		"--tenant-id", p.Tenant.String(), "--login",
 	}
-	if !p.Managed {
-		args = append(args, "--legacy")
+	switch {
+	case p.RequireProof:
+		args = append(args, "interactive", "--pop-enabled", "--pop-claims", "u="+c.ID())
+	case p.Managed:
+		args = append(args, "devicecode")
+	default:
+		args = append(args, "devicecode", "--legacy")
 	}
 	return kubeUser{Exec: &execPlugin{APIVersion: "client.authentication.k8s.io/v1beta1", Command: "kubelogin", Args: args, InstallHint: installHint}}
 }

@@ -230,7 +230,7 @@ func TestSameNameInheritsNothing(t *testing.T) {
 	w.create("c", nil)
 	w.as("bob", "GET", w.clusterPath("c"), nil).want(403)
 	second := aks.In(w.feed.View()).ByID(w.clusterPath("c"))
-	if second.GUID == first.GUID || second.AAD != nil || second.NoLocalAccounts || second.Identities == first.Identities {
+	if second.GUID == first.GUID || second.AAD != nil || second.NoLocalAccounts || second.Identities.Kubelet == first.Identities.Kubelet {
 		t.Errorf("the new cluster is %+v", second)
 	}
 	if all := rbac.In(w.feed.View()).AtOrBelow(rbac.Root); len(all) != 1 {

@@ -66,13 +66,17 @@ func (p *Provisioner) Mount(r *arm.Routes) {
 func (p *Provisioner) Resources(v *feed.View, subscription directory.ID) []arm.Resource {
 	var out []arm.Resource
 	for _, c := range In(v).InSubscription(subscription) {
-		id, err := arm.ParseResourceID(c.ID())
-		if err != nil {
-			panic(err) // its names were checked
-		}
-		out = append(out, arm.Resource{ID: id, Type: resourceType, Location: c.Location, Tags: c.Tags})
+		out = append(out, c.asResource())
 	}
 	return out
+}
+
+func (c *Cluster) asResource() arm.Resource {
+	id, err := arm.ParseResourceID(c.ID())
+	if err != nil {
+		panic(err) // its names were checked
+	}
+	return arm.Resource{ID: id, Type: resourceType, Location: c.Location, Tags: c.Tags}
 }
 
 // RemoveGroup implements arm.Provider.

@@ -44,9 +44,7 @@ func (c *Cluster) resource() map[string]any {
 	for name, raw := range c.Outer {
 		out[name] = raw
 	}
-	if !c.Identities.ControlPlane.IsZero() {
-		out["identity"] = map[string]any{"type": "SystemAssigned", "principalId": c.Identities.ControlPlane, "tenantId": c.Tenant}
-	}
+	out["identity"] = c.identity()
 	if c.Tags != nil {
 		out["tags"] = c.Tags
 	}
@@ -58,6 +56,9 @@ func (p *AADProfile) resource() map[string]any {
 	out := map[string]any{"tenantID": p.Tenant}
 	if p.Managed {
 		out["managed"], out["enableAzureRBAC"], out["adminGroupObjectIDs"] = true, p.AzureRBAC, p.AdminGroups
+		if p.RequireProof {
+			out[aadProof] = true
+		}
 	} else {
 		out["clientAppID"], out["serverAppID"] = p.ClientApp, p.ServerApp
 	}

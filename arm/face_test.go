@@ -15,7 +15,7 @@ import (
 
 func TestWhoIsLetIn(t *testing.T) {
 	w := newWorld(t)
-	w.user("bob")
+	w.NewUser("bob")
 	bob, admin := w.tokenOf("bob"), w.tokenOf("admin")
 	graph := w.token("admin@gatehouse.test", "https://graph.microsoft.com/.default", "access_token")
 	aks := w.token("admin@gatehouse.test", directory.AKSServer.String()+"/.default", "access_token")
@@ -40,7 +40,7 @@ func TestWhoIsLetIn(t *testing.T) {
 			a := w.call(c.token, "GET", w.sub(), "")
 			a.want(c.status, c.code)
 			if c.status == 401 {
-				want := `Bearer authorization_uri="https://login.microsoftonline.com/` + w.tenant.ID.String() + `", error="invalid_token"`
+				want := `Bearer authorization_uri="https://login.microsoftonline.com/` + w.Tenant.ID.String() + `", error="invalid_token"`
 				if got := a.Header().Get("WWW-Authenticate"); !strings.HasPrefix(got, want) {
 					t.Errorf("WWW-Authenticate: %s, want %s", got, want)
 				}
@@ -50,17 +50,17 @@ func TestWhoIsLetIn(t *testing.T) {
 			}
 		})
 	}
-	w.pass(2 * time.Hour)
+	w.Advance(2 * time.Hour)
 	w.call(admin, "GET", w.sub(), "").want(401, "ExpiredAuthenticationToken", "sign in again")
 }
 
 func TestDisabledUserIsOutAtOnce(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
-	w.grant(bob.ID, rbac.Owner, w.sub())
+	bob := w.NewUser("bob")
+	w.Grant(bob.ID, rbac.Owner, w.sub())
 	token := w.tokenOf("bob")
 	w.call(token, "GET", w.sub(), "").want(200)
-	w.must(w.dir.UpdateUser(w.ctx, directory.System, bob.ID, func(u *directory.User) { u.Enabled = false }))
+	w.Must(w.Directory.UpdateUser(w.ctx, directory.System, bob.ID, func(u *directory.User) { u.Enabled = false }))
 	for _, path := range []string{"/tenants", "/subscriptions", w.sub()} {
 		w.call(token, "GET", path, "").want(401, "InvalidAuthenticationToken")
 	}
@@ -68,7 +68,7 @@ func TestDisabledUserIsOutAtOnce(t *testing.T) {
 
 func TestAuthorizationFailedSaysAll(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
+	bob := w.NewUser("bob")
 	got := decode[struct {
 		Error struct{ Code, Message string }
 	}](w.call(w.tokenOf("bob"), "DELETE", w.sub()+"/resourcegroups/RG", "").want(403))
@@ -106,42 +106,42 @@ func TestVersions(t *testing.T) {
 // TestNoRoleNoSubscriptions: such a person signs in and sees the tenant, as az login needs it.
 func TestNoRoleNoSubscriptions(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
+	bob := w.NewUser("bob")
 	token := w.tokenOf("bob")
 	type items struct{ Value []map[string]any }
-	if got := decode[items](w.call(token, "GET", "/tenants", "").want(200)); len(got.Value) != 1 || got.Value[0]["tenantId"] != w.tenant.ID.String() {
+	if got := decode[items](w.call(token, "GET", "/tenants", "").want(200)); len(got.Value) != 1 || got.Value[0]["tenantId"] != w.Tenant.ID.String() {
 		t.Errorf("tenants: %v", got)
 	}
 	w.call(token, "GET", "/subscriptions", "").want(200, `"value":[]`)
-	w.grant(bob.ID, rbac.Reader, w.sub()+"/resourceGroups/rg")
+	w.Grant(bob.ID, rbac.Reader, w.sub()+"/resourceGroups/rg")
 	got := decode[items](w.call(token, "GET", "/subscriptions", "").want(200))
-	if len(got.Value) != 1 || got.Value[0]["subscriptionId"] != w.subscription.String() || got.Value[0]["state"] != "Enabled" {
+	if len(got.Value) != 1 || got.Value[0]["subscriptionId"] != w.Subscription.String() || got.Value[0]["state"] != "Enabled" {
 		t.Errorf("with a role in a group: %v", got)
 	}
 }
 
 func TestGroupRolesCount(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
-	inner, err := w.dir.CreateGroup(w.ctx, directory.System, directory.NewGroup{
-		Group: directory.Group{Tenant: w.tenant.ID, DisplayName: "inner", MailNickname: "inner", SecurityEnabled: true}, Members: []directory.ID{bob.ID}})
-	w.must(err)
-	outer, err := w.dir.CreateGroup(w.ctx, directory.System, directory.NewGroup{
-		Group: directory.Group{Tenant: w.tenant.ID, DisplayName: "outer", MailNickname: "outer", SecurityEnabled: true}, Members: []directory.ID{inner.ID}})
-	w.must(err)
+	bob := w.NewUser("bob")
+	inner, err := w.Directory.CreateGroup(w.ctx, directory.System, directory.NewGroup{
+		Group: directory.Group{Tenant: w.Tenant.ID, DisplayName: "inner", MailNickname: "inner", SecurityEnabled: true}, Members: []directory.ID{bob.ID}})
+	w.Must(err)
+	outer, err := w.Directory.CreateGroup(w.ctx, directory.System, directory.NewGroup{
+		Group: directory.Group{Tenant: w.Tenant.ID, DisplayName: "outer", MailNickname: "outer", SecurityEnabled: true}, Members: []directory.ID{inner.ID}})
+	w.Must(err)
 	token := w.tokenOf("bob")
-	w.grant(outer.ID, rbac.Reader, w.sub())
+	w.Grant(outer.ID, rbac.Reader, w.sub())
 	w.call(token, "GET", w.sub(), "").want(200)
-	w.must(w.dir.RemoveMember(w.ctx, directory.System, inner.ID, bob.ID))
+	w.Must(w.Directory.RemoveMember(w.ctx, directory.System, inner.ID, bob.ID))
 	w.call(token, "GET", w.sub(), "").want(403)
 }
 
 func TestOtherTenants(t *testing.T) {
 	w := newWorld(t)
-	_, _, other := w.newTenant("other.test")
+	_, _, other := w.NewTenant("other.test")
 	mine := w.tokenOf("admin")
 	w.call(mine, "GET", "/subscriptions/"+other.String(), "").want(401, "InvalidAuthenticationTokenTenant")
-	w.call(mine, "GET", "/subscriptions/"+w.newID().String(), "").want(404, "SubscriptionNotFound")
+	w.call(mine, "GET", "/subscriptions/"+w.NewID().String(), "").want(404, "SubscriptionNotFound")
 	w.call(mine, "GET", "/subscriptions/nonsense", "").want(400, "InvalidSubscriptionId")
 	if body := w.call(mine, "GET", "/subscriptions", "").want(200).Body.String(); strings.Contains(body, other.String()) {
 		t.Error("the list shows another tenant's subscription")
@@ -168,8 +168,8 @@ func TestGroups(t *testing.T) {
 	w.call(token, "GET", a.Header().Get("Location"), "").want(204)
 	w.call(token, "GET", path, "").want(404)
 	w.call(token, "DELETE", path, "").want(404, "ResourceGroupNotFound")
-	w.pass(2 * time.Hour)
-	w.must(arm.SweepOperations(w.ctx, w.feed, w.clock()))
+	w.Advance(2 * time.Hour)
+	w.Must(arm.SweepOperations(w.ctx, w.Feed, w.Clock.Now()))
 	w.call(w.tokenOf("admin"), "GET", a.Header().Get("Location"), "").want(404, "OperationNotFound")
 }
 
@@ -194,11 +194,11 @@ func TestGroupsThatCannotBe(t *testing.T) {
 // TestDeletedGroupLeavesNoRoles: who had a role in a group has none in a new one of the same name.
 func TestDeletedGroupLeavesNoRoles(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
+	bob := w.NewUser("bob")
 	path := w.sub() + "/resourceGroups/rg"
 	admin, token := w.tokenOf("admin"), w.tokenOf("bob")
 	w.call(admin, "PUT", path, `{"location":"centralus"}`).want(201)
-	w.grant(bob.ID, rbac.Owner, strings.ToUpper(path))
+	w.Grant(bob.ID, rbac.Owner, strings.ToUpper(path))
 	w.call(token, "GET", path, "").want(200)
 	w.call(admin, "DELETE", path, "").want(202)
 	w.call(admin, "PUT", path, `{"location":"centralus"}`).want(201)
@@ -208,13 +208,13 @@ func TestDeletedGroupLeavesNoRoles(t *testing.T) {
 // TestListsShowWhatOneMayRead also holds that a refusal does not tell what exists.
 func TestListsShowWhatOneMayRead(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
+	bob := w.NewUser("bob")
 	admin, token := w.tokenOf("admin"), w.tokenOf("bob")
 	for _, name := range []string{"one", "two"} {
 		w.call(admin, "PUT", w.sub()+"/resourceGroups/"+name, `{"location":"centralus"}`).want(201)
 	}
 	w.call(token, "GET", w.sub()+"/resourceGroups", "").want(403, "AuthorizationFailed")
-	w.grant(bob.ID, rbac.Reader, w.sub()+"/resourceGroups/TWO")
+	w.Grant(bob.ID, rbac.Reader, w.sub()+"/resourceGroups/TWO")
 	if body := w.call(token, "GET", w.sub()+"/resourceGroups", "").want(200, "two").Body.String(); strings.Contains(body, "one") {
 		t.Errorf("Bob sees %s", body)
 	}
@@ -227,8 +227,8 @@ func TestListsShowWhatOneMayRead(t *testing.T) {
 // TestRoleTakenAwayMeanwhile: the right is checked again where the write happens.
 func TestRoleTakenAwayMeanwhile(t *testing.T) {
 	w := newWorld(t)
-	bob := w.user("bob")
-	revoke := w.grant(bob.ID, rbac.Owner, w.sub())
+	bob := w.NewUser("bob")
+	revoke := w.Grant(bob.ID, rbac.Owner, w.sub())
 	token := w.tokenOf("bob")
 	w.server.Providers = []arm.Provider{meddler{revoke}}
 	w.web = w.server.Handler()

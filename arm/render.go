@@ -79,12 +79,12 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // challenge adds the header that says where to sign in (RFC 6750 section 3), and returns what the caller is told. Why
-// exactly a token is not accepted is for the log: only that it has expired, or is for something else, helps an honest
-// client.
+// exactly a token is not accepted is for the log: only that it has expired, is for something else, or is bound to a key, helps
+// an honest client.
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request, e *fault.Error) string {
 	s.log().Info("request not authenticated", "request", web.RequestID(r.Context()), "path", r.URL.Path, "reason", e.Message)
 	message, problem := e.Message, "invalid_token"
-	if e.Code == "" || e.Code == "InvalidAuthenticationToken" {
+	if (e.Code == "" || e.Code == "InvalidAuthenticationToken") && !errors.Is(e, sts.ErrBound) {
 		message = "The access token is invalid or no longer in force. Sign in again; with the Azure CLI: az logout, then az login"
 	}
 	if errors.Is(e, sts.ErrRevoked) {

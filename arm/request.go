@@ -101,8 +101,11 @@ func (q *Request) denied(action string, scope rbac.Scope) *fault.Error {
 }
 
 // May reports whether the caller may do an action at a scope.
-func (q *Request) May(action string, scope rbac.Scope) bool {
-	return q.decide(q.View, action, scope).Allowed
+func (q *Request) May(action string, scope rbac.Scope) bool { return q.MayIn(q.View, action, scope) }
+
+// MayIn is May by another view, such as that of an Update's plan.
+func (q *Request) MayIn(v *feed.View, action string, scope rbac.Scope) bool {
+	return q.decide(v, action, scope).Allowed
 }
 
 // Visible returns the items of a list that the caller may read, at their scopes. Who may read none of them, and not

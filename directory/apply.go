@@ -14,7 +14,7 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 	e := editor{
 		tenants: s.tenants.Edit(), domains: s.domains.Edit(), users: s.users.Edit(), upns: s.upns.Edit(), guests: s.guests.Edit(),
 		groups: s.groups.Edit(), applications: s.applications.Edit(), appIDs: s.appIDs.Edit(),
-		principals: s.principals.Edit(), spNames: s.spNames.Edit(),
+		principals: s.principals.Edit(), spNames: s.spNames.Edit(), resources: s.resources.Edit(),
 		memberOf: newEdges(s.memberOf), members: newEdges(s.members),
 		owners: newLists(s.owners), owned: newLists(s.owned), roles: newLists(s.roles),
 	}
@@ -26,7 +26,7 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 	return &State{
 		tenants: e.tenants.Map(), domains: e.domains.Map(), users: e.users.Map(), upns: e.upns.Map(), guests: e.guests.Map(),
 		groups: e.groups.Map(), applications: e.applications.Map(), appIDs: e.appIDs.Map(),
-		principals: e.principals.Map(), spNames: e.spNames.Map(),
+		principals: e.principals.Map(), spNames: e.spNames.Map(), resources: e.resources.Map(),
 		memberOf: e.memberOf.Map(), members: e.members.Map(),
 		owners: e.owners.Map(), owned: e.owned.Map(), roles: e.roles.Map(),
 	}, nil
@@ -43,6 +43,7 @@ type editor struct {
 	appIDs            *feed.Editor[ID, ID]
 	principals        *feed.Editor[ID, *ServicePrincipal]
 	spNames           *feed.Editor[spName, ID]
+	resources         *feed.Editor[string, ID]
 	memberOf, members *edges
 	owners, owned     *lists
 	roles             *lists
@@ -126,10 +127,14 @@ func (e *editor) apply(r *feed.Record) error {
 			for _, n := range old.Names {
 				unindex(e.spNames, spName{old.Tenant, strings.ToLower(n)}, id)
 			}
+			unindex(e.resources, strings.ToLower(old.Resource), id)
 		}
 		return put(e.principals, id, r.Body, func(p *ServicePrincipal) {
 			for _, n := range p.Names {
 				e.spNames.Set(spName{p.Tenant, strings.ToLower(n)}, id)
+			}
+			if p.Resource != "" {
+				e.resources.Set(strings.ToLower(p.Resource), id)
 			}
 		})
 	}

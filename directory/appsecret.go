@@ -140,7 +140,7 @@ func (d *Directory) VerifyAppSecret(ctx context.Context, object ID, credentials 
 	if len(credentials) == 0 {
 		return nil, nil
 	}
-	key, err := d.Feed.Secret(ctx, KindServerKey, serverKeyID)
+	key, err := d.readServerKey(ctx)
 	if errors.Is(err, feed.ErrNoSecret) {
 		return nil, nil
 	}
@@ -156,9 +156,22 @@ func (d *Directory) VerifyAppSecret(ctx context.Context, object ID, credentials 
 		if err != nil {
 			return nil, fmt.Errorf("read client secret %s: %w", name, err)
 		}
-		if subtle.ConstantTimeCompare(kept.Body, HashSecret(key.Body, name, secret)) == 1 {
+		if subtle.ConstantTimeCompare(kept.Body, HashSecret(key, name, secret)) == 1 {
 			return &credentials[i], nil
 		}
 	}
 	return nil, nil
+}
+
+// readServerKey reads the key for hashing client secrets, once.
+func (d *Directory) readServerKey(ctx context.Context) ([]byte, error) {
+	if key := d.serverKey.Load(); key != nil {
+		return *key, nil
+	}
+	kept, err := d.Feed.Secret(ctx, KindServerKey, serverKeyID)
+	if err != nil {
+		return nil, err
+	}
+	d.serverKey.Store(&kept.Body)
+	return kept.Body, nil
 }

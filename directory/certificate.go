@@ -40,7 +40,7 @@ func (k *KeyCredential) PublicKey() (*rsa.PublicKey, error) {
 }
 
 // checkKeys holds a list of certificates against the rules and returns a copy in which the server has filled in what it decides:
-// ids, and times no wider than the certificate's. An entry of old stays as it was, but for its display name.
+// ids, and times no wider than the certificate's. An entry of old that is given as it was, or without its times, keeps them, also when it has expired.
 func (p *plan) checkKeys(keys, old []KeyCredential) ([]KeyCredential, error) {
 	keys = slices.Clone(keys)
 	if len(keys) > maxKeys {
@@ -65,8 +65,17 @@ func (p *plan) checkKeys(keys, old []KeyCredential) ([]KeyCredential, error) {
 			return nil, invalidKey("the certificate with keyId %s is there twice", k.KeyID)
 		}
 		if j := slices.IndexFunc(old, func(o KeyCredential) bool { return o.KeyID == k.KeyID }); j >= 0 && bytes.Equal(old[j].Certificate, k.Certificate) {
-			k.Start, k.End = old[j].Start, old[j].End
-			continue
+			was := old[j]
+			if k.Start.IsZero() {
+				k.Start = was.Start
+			}
+			if k.End.IsZero() {
+				k.End = was.End
+			}
+			if sameSecond(k.Start, was.Start) && sameSecond(k.End, was.End) {
+				k.Start, k.End = was.Start, was.End
+				continue
+			}
 		}
 		if err := k.check(p.now); err != nil {
 			return nil, err
@@ -104,6 +113,9 @@ func (k *KeyCredential) check(now time.Time) error {
 	}
 	return nil
 }
+
+// sameSecond compares times as clients see them.
+func sameSecond(a, b time.Time) bool { return a.Unix() == b.Unix() }
 
 func invalidKey(format string, args ...any) error {
 	return fault.New(fault.Invalid, "keyCredentials: "+format, args...).At("keyCredentials").WithCode("Request_BadRequest")

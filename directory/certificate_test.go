@@ -52,6 +52,18 @@ func TestKeyCredentials(t *testing.T) {
 	if !first.Covers(now) || first.Covers(first.End) || first.Covers(first.Start.Add(-1)) {
 		t.Error("Covers")
 	}
+	shorter, longer, bare := first, first, first
+	shorter.End, longer.End, bare.Start, bare.End = now.Add(day), now.Add(9999*day), time.Time{}, time.Time{}
+	for _, c := range []struct {
+		name string
+		key  KeyCredential
+		want time.Time
+	}{{"cut short", shorter, now.Add(day)}, {"without times", bare, now.Add(day)}, {"drawn out again", longer, first.End}} {
+		must(t, set(c.key))
+		if got := held()[0]; got.KeyID != first.KeyID || !got.End.Equal(c.want) {
+			t.Errorf("a certificate's life %s: %+v", c.name, got)
+		}
+	}
 	w.advance(400 * day) // an expired one may stay, a new one must be good
 	now = w.clock()
 	must(t, set(first, KeyCredential{Certificate: cert(2, -day, day)}))

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/fault"
@@ -18,6 +19,8 @@ type Directory struct {
 	Hasher *Hasher
 	Now    func() time.Time // nil: time.Now
 	Rand   io.Reader        // nil: crypto/rand
+
+	serverKey atomic.Pointer[[]byte] // for client secrets, once it was read; it never changes
 }
 
 // Actor is who asks for a change.

@@ -72,6 +72,17 @@ func (d *Directory) RemoveFederatedCredential(ctx context.Context, by Actor, app
 
 // putFederated writes an application's federated credentials if all rules hold.
 func (p *plan) putFederated(app *Application, list []FederatedCredential) error {
+	if err := checkFederated(list); err != nil {
+		return err
+	}
+	changed := *app
+	changed.Federated = list
+	p.put(KindApplication, app.ID.String(), app.Tenant, &changed)
+	return nil
+}
+
+// checkFederated applies the rules for each federated credential of one application, and for all of them together.
+func checkFederated(list []FederatedCredential) error {
 	for i := range list {
 		c := &list[i]
 		if err := c.check(); err != nil {
@@ -87,9 +98,6 @@ func (p *plan) putFederated(app *Application, list []FederatedCredential) error 
 			}
 		}
 	}
-	changed := *app
-	changed.Federated = list
-	p.put(KindApplication, app.ID.String(), app.Tenant, &changed)
 	return nil
 }
 

@@ -161,5 +161,11 @@ type ServicePrincipal struct {
 	Passwords   []PasswordCredential `json:"passwordCredentials,omitempty"`
 	Keys        []KeyCredential      `json:"keyCredentials,omitempty"`
 	FirstParty  bool                 `json:"firstParty,omitempty"` // owned by the cloud's own tenant; see FirstParty
-	Created     time.Time            `json:"created"`
+
+	// Of a managed identity only, whose resource they describe:
+	Resource  string                `json:"resource,omitempty"` // its ARM id
+	Explicit  bool                  `json:"explicit,omitempty"` // the resource is the identity itself, user-assigned; else the identity is part of it
+	Federated []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
+
+	Created time.Time `json:"created"`
 }

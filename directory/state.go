@@ -27,6 +27,7 @@ type State struct {
 	appIDs       feed.Map[ID, ID] // client id -> application; client ids are unique on the server
 	principals   feed.Map[ID, *ServicePrincipal]
 	spNames      feed.Map[spName, ID]
+	resources    feed.Map[string, ID] // ARM id in lower case -> its managed identity
 
 	memberOf feed.Map[ID, []edge] // principal -> the groups it is in
 	members  feed.Map[ID, []edge] // group -> its members

@@ -257,8 +257,9 @@ func (p *plan) keepAnAdministrator(leaving ID) error {
 		return nil
 	}
 	holders := p.Holders(p.tenantOf(leaving), GlobalAdministrator)
+	// A managed identity does not count: it goes with its resource, and nobody is asked here then.
 	if slices.ContainsFunc(holders, func(id ID) bool {
-		return id != leaving && p.Active(id) && (p.User(id) == nil || p.User(id).External == nil)
+		return id != leaving && p.Active(id) && p.managedIdentity(id) == nil && (p.User(id) == nil || p.User(id).External == nil)
 	}) {
 		return nil
 	}

@@ -1,13 +1,18 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -40,6 +45,38 @@ func (d *deployment) browser() context.Context {
 	ctx, cancelTime := context.WithTimeout(ctx, 2*time.Minute)
 	d.t.Cleanup(cancelTime)
 	return ctx
+}
+
+// byDeviceCode runs a client, reads the code that it prints and enters it in a browser. It returns the client's standard output.
+func (d *deployment) byDeviceCode(user, password string, args ...string) string {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := d.command(ctx, args[0], args[1:]...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	lines := bufio.NewReader(stderr)
+	message, err := lines.ReadString('\n')
+	if err != nil {
+		d.t.Fatalf("no message: %v %s", err, message)
+	}
+	m := regexp.MustCompile(`page (https://\S+) and enter the code ([A-Z0-9]+) to`).FindStringSubmatch(message)
+	if m == nil {
+		d.t.Fatalf("the message has no page and code: %s", message)
+	}
+	d.enterDeviceCode(m[1], m[2], user, password)
+	rest, _ := io.ReadAll(lines)
+	if err := cmd.Wait(); err != nil {
+		d.t.Fatalf("%s: %v\n%s%s\nserver:\n%s", strings.Join(args, " "), err, &out, rest, d.log)
+	}
+	return out.String()
 }
 
 // enterDeviceCode does in the browser what a device's message asks for.

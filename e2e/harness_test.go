@@ -144,6 +144,8 @@ func (d *deployment) command(ctx context.Context, name string, args ...string) *
 		path = tool(d.t, "az", "the Debian package azure-cli")
 	case "kubelogin":
 		path = tool(d.t, "kubelogin", "it with `make bin/e2e/kubelogin`")
+	case "azsdk":
+		path = tool(d.t, "azsdk", "it with `make bin/e2e/azsdk`")
 	case "kubectl":
 		path = kubectl(d.t)
 	case "gatehouse":

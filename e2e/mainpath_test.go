@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -119,36 +117,8 @@ func (s *story) create(t *testing.T) {
 
 // deviceCode lets kubectl call kubelogin, reads the code that it prints and enters it in a browser as Alice.
 func (s *story) deviceCode(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := s.command(ctx, "kubectl", "get", "nodes")
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(stderr)
-	message, err := lines.ReadString('\n')
-	if err != nil {
-		t.Fatalf("no message: %v %s", err, message)
-	}
-	m := regexp.MustCompile(`page (https://\S+) and enter the code ([A-Z0-9]+) to`).FindStringSubmatch(message)
-	if m == nil {
-		t.Fatalf("the message has no page and code: %s", message)
-	}
-	s.enterDeviceCode(m[1], m[2], s.upn("alice"), alicePassword)
-	out, _ := io.ReadAll(stdout)
-	rest, _ := io.ReadAll(lines)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("kubectl get nodes: %v\n%s%s\nserver:\n%s", err, out, rest, s.log)
-	}
-	nodes := regexp.MustCompile(`(?m)^aks-nodepool1-\d{8}-vmss00000[0-2]\s+Ready\s+agent\s+\S+\s+v1\.36\.3$`).FindAllString(string(out), -1)
+	out := s.byDeviceCode(s.upn("alice"), alicePassword, "kubectl", "get", "nodes")
+	nodes := regexp.MustCompile(`(?m)^aks-nodepool1-\d{8}-vmss00000[0-2]\s+Ready\s+agent\s+\S+\s+v1\.36\.3$`).FindAllString(out, -1)
 	if len(nodes) != 3 {
 		t.Errorf("want three Ready nodes with the role agent:\n%s", out)
 	}

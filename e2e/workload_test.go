@@ -138,11 +138,17 @@ func (w *workloads) getToken(args ...string) string {
 	w.t.Helper()
 	w.forget()
 	out := w.run("kubelogin", append([]string{"get-token", "--server-id", aksServer, "--tenant-id", w.env["GATEHOUSE_TENANT_ID"], "--client-id", w.app}, args...)...)
+	return execToken(w.t, out)
+}
+
+// execToken reads the token that an exec plugin printed.
+func execToken(t testing.TB, out string) string {
+	t.Helper()
 	var credential struct {
 		Status struct{ Token string }
 	}
 	if err := json.Unmarshal([]byte(out), &credential); err != nil || credential.Status.Token == "" {
-		w.t.Fatalf("%v: %s", err, out)
+		t.Fatalf("%v: %s", err, out)
 	}
 	return credential.Status.Token
 }

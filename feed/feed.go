@@ -100,6 +100,10 @@ type Tx interface {
 	// Since is as Log.Since, within the transaction: it reaches the head.
 	Since(ctx context.Context, after Position) ([]Record, Position, error)
 
+	// EachSecret visits every secret that is kept, also those that have expired and are not yet swept, as they were
+	// before Append. visit must not use the Tx. An error of visit ends it and is returned unchanged.
+	EachSecret(ctx context.Context, visit func(Secret) error) error
+
 	// Append writes a change and returns the position it will have once committed. An empty change
 	// takes no revision. It may be called once.
 	Append(ctx context.Context, c Change) (Position, error)

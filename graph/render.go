@@ -1,11 +1,13 @@
 package graph
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
 // errorBody is Graph's envelope (Microsoft Graph "error responses").
@@ -98,6 +100,9 @@ func tokenMessage(e *fault.Error) string {
 		return "Lifetime validation failed, the token is expired; sign in again."
 	case "InvalidAuthenticationTokenAudience":
 		return "Access token validation failure. Invalid audience: ask for a token for https://" + cloudHost + "/."
+	}
+	if errors.Is(e, sts.ErrBound) {
+		return e.Message
 	}
 	return "Access token validation failure; the token is not valid, or no longer. Sign in again."
 }

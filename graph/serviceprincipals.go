@@ -14,7 +14,7 @@ var principalKind = &kind{
 	properties: []property{
 		identifier("id", func(p *directory.ServicePrincipal) directory.ID { return p.ID }),
 		flag("accountEnabled", func(p *directory.ServicePrincipal) *bool { return &p.Enabled }),
-		constant("alternativeNames", []any{}),
+		computed("alternativeNames", textsValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return alternativeNames(p) }),
 		computed("appDisplayName", textValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return p.DisplayName }),
 		identifier("appId", func(p *directory.ServicePrincipal) directory.ID { return p.AppID }),
 		computed("appOwnerOrganizationId", textValue, func(dir *directory.State, p *directory.ServicePrincipal) any {
@@ -143,4 +143,15 @@ func (c *call) patchPrincipal(o object) error {
 	}
 	c.note(all)
 	return c.noContent()
+}
+
+// alternativeNames say of a managed identity which resource it belongs to, and whether it is a resource of its own.
+func alternativeNames(p *directory.ServicePrincipal) []string {
+	switch {
+	case p.Resource == "":
+		return []string{}
+	case p.Explicit:
+		return []string{"isExplicit=True", p.Resource}
+	}
+	return []string{"isExplicit=False", p.Resource}
 }

@@ -136,8 +136,37 @@ func (db *DB) secret(ctx context.Context, q querier, kind feed.Kind, key string)
 	if err != nil {
 		return feed.Secret{}, db.failed(ctx, "read a secret", err)
 	}
-	if expires.Valid {
-		s.Expires = time.UnixMicro(expires.Int64).UTC()
-	}
+	s.Expires = expiry(expires)
 	return s, nil
+}
+
+// eachSecret visits the secrets that are not deleted.
+func (db *DB) eachSecret(ctx context.Context, q querier, visit func(feed.Secret) error) error {
+	const doing = "read the secrets"
+	rows, err := q.QueryContext(ctx, `SELECT kind, key, tenant, body, expires FROM secrets WHERE body IS NOT NULL`)
+	if err != nil {
+		return db.failed(ctx, doing, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			s       feed.Secret
+			expires sql.NullInt64
+		)
+		if err := rows.Scan(&s.Kind, &s.Key, &s.Tenant, &s.Body, &expires); err != nil {
+			return db.failed(ctx, doing, err)
+		}
+		s.Expires = expiry(expires)
+		if err := visit(s); err != nil {
+			return err
+		}
+	}
+	return db.failed(ctx, doing, rows.Err())
+}
+
+func expiry(column sql.NullInt64) time.Time {
+	if !column.Valid {
+		return time.Time{}
+	}
+	return time.UnixMicro(column.Int64).UTC()
 }

@@ -38,3 +38,10 @@ func (db *DB) Sweep(ctx context.Context) error {
 	_, err := db.write.ExecContext(ctx, `DELETE FROM secrets WHERE expires <= $1`, db.now().UnixMicro())
 	return db.failed(ctx, "sweep secrets", err)
 }
+
+// Scrub leaves nothing in the database's files of what secrets held before. With whole, that is also what a version before
+// Scrub may have left there: then the database is written anew, which takes as long as copying it, keeps writers out
+// meanwhile and needs as much room again.
+func (db *DB) Scrub(ctx context.Context, whole bool) error {
+	return db.failed(ctx, "scrub the database", db.engine.scrub(ctx, db.write, whole))
+}

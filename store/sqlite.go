@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ var sqliteEngine = engine{
 	lockHead:   selectHead,
 	param:      func(int) string { return "?" }, // $n is a name to SQLite, and looked for among all others
 	advice:     sqliteAdvice,
+	scrub:      sqliteScrub,
 }
 
 func openSQLite(path string) (*DB, error) {
@@ -32,6 +34,7 @@ func openSQLite(path string) (*DB, error) {
 	db.write, err = openPool(path, 1,
 		"journal_mode(wal)",
 		"synchronous(full)",            // a commit has reached the disk when it returns
+		"secure_delete(true)",          // what is overwritten or deleted is gone from the file, see sqliteScrub
 		"temp_store(memory)",           // the undo log of a statement need not survive
 		"cache_size(-65536)",           // 64 MiB, for large changes
 		"journal_size_limit(67108864)", // the log shrinks again after one
@@ -79,6 +82,24 @@ func ownFile(path string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	return nil
+}
+
+// sqliteScrub empties the log, which holds old pages. The file itself holds none, but for what was written before secure_delete
+// was on: to be rid of that it is built anew from its live content.
+func sqliteScrub(ctx context.Context, writer *sql.DB, whole bool) error {
+	if whole {
+		if _, err := writer.ExecContext(ctx, `VACUUM`); err != nil {
+			return err
+		}
+	}
+	var busy, pages, done int
+	if err := writer.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &done); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return errors.New("a reader kept the log from being emptied")
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func TestSQLiteIsPrivate(t *testing.T) {
 func TestSQLiteSettings(t *testing.T) {
 	db := storetest.Open(t, storetest.SQLite(t))
 	for pragma, want := range map[string]string{
-		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "temp_store": "2",
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "temp_store": "2", "secure_delete": "1",
 	} {
 		var got string
 		if err := db.Writer().QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
@@ -172,4 +172,62 @@ func TestSQLiteTroubles(t *testing.T) {
 		_, err = db.Load(ctx, func(feed.Record) error { return nil })
 		wantError(t, err, path, "the file is damaged", "restore the last backup")
 	})
+}
+
+// TestSQLiteScrub: what was overwritten and deleted is gone from the file and from its log.
+func TestSQLiteScrub(t *testing.T) {
+	ctx, path := t.Context(), storetest.SQLite(t)
+	db := storetest.Open(t, path)
+	put := func(body string) {
+		t.Helper()
+		var c feed.Change
+		for _, r := range things(50, 1) {
+			r.Body = []byte(body)
+			c.Secrets = append(c.Secrets, feed.Secret{Record: r})
+		}
+		err := db.Write(ctx, func(tx feed.Tx) error {
+			_, err := tx.Append(ctx, c)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	onDisk := func(text string) bool {
+		t.Helper()
+		for _, name := range []string{path, path + "-wal"} {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(content), text) {
+				return true
+			}
+		}
+		return false
+	}
+	put("FORMER")
+	put("PRESENT")
+	if !onDisk("FORMER") {
+		t.Fatal("the test has nothing to find")
+	}
+	scrub := func(whole, left bool) {
+		t.Helper()
+		if err := db.Scrub(ctx, whole); err != nil {
+			t.Fatal(err)
+		}
+		if onDisk("FORMER") != left || !onDisk("PRESENT") {
+			t.Errorf("after a scrub (whole: %v) the former secrets are there: %v, want %v; or the present ones are not", whole, !left, left)
+		}
+	}
+	scrub(false, false)
+
+	// As a version did that did not care.
+	if _, err := db.Writer().Exec(`PRAGMA secure_delete = 0`); err != nil {
+		t.Fatal(err)
+	}
+	put(strings.Repeat("FORMER", 500))
+	put("PRESENT")
+	scrub(false, true)
+	scrub(true, false)
 }

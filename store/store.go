@@ -37,6 +37,8 @@ type engine struct {
 	param func(n int) string
 	// advice says what a person can do about an error of the driver, or nothing.
 	advice func(error) string
+	// scrub is Scrub, on the writer's connection.
+	scrub func(ctx context.Context, writer *sql.DB, whole bool) error
 	// listen signals each notify of any process, until ctx ends. Nil: only writes of this process are signalled.
 	listen func(ctx context.Context, db *DB, news chan<- struct{})
 }

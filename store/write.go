@@ -72,6 +72,11 @@ func (w *tx) Since(ctx context.Context, after feed.Position) ([]feed.Record, fee
 	return w.db.since(ctx, w.sql, w.head, after)
 }
 
+// EachSecret implements feed.Tx.
+func (w *tx) EachSecret(ctx context.Context, visit func(feed.Secret) error) error {
+	return w.db.eachSecret(ctx, w.sql, visit)
+}
+
 // Append implements feed.Tx.
 func (w *tx) Append(ctx context.Context, c feed.Change) (feed.Position, error) {
 	if len(c.Records)+len(c.Secrets) == 0 {

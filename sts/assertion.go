@@ -63,16 +63,19 @@ func (c *client) certificate(token *jws, now time.Time) (*directory.KeyCredentia
 	if token.Alg != "RS256" && token.Alg != "PS256" {
 		return nil, wrong("The algorithm '" + clip(token.Alg, 20) + "' is not supported; sign with RS256 or PS256.")
 	}
-	keys := c.certificates()
-	if token.Thumbprint == "" && token.SHA256 == "" {
+	keys, thumbprint := c.certificates(), token.Thumbprint
+	if thumbprint == "" && token.SHA256 == "" {
+		thumbprint = token.KeyID // where Terraform's providers put it
+	}
+	if thumbprint == "" && token.SHA256 == "" {
 		return nil, wrong("The header names no certificate; set x5t or x5t#S256.")
 	}
 	i := slices.IndexFunc(keys, func(k directory.KeyCredential) bool {
 		one, two := k.SHA1(), k.SHA256()
-		return (token.Thumbprint == "" || sameThumbprint(token.Thumbprint, one[:])) && (token.SHA256 == "" || sameThumbprint(token.SHA256, two[:]))
+		return (thumbprint == "" || sameThumbprint(thumbprint, one[:])) && (token.SHA256 == "" || sameThumbprint(token.SHA256, two[:]))
 	})
 	if i < 0 {
-		return nil, wrong("The key was not found: no certificate with the thumbprint " + clip(token.Thumbprint+token.SHA256, 80) + " is registered.")
+		return nil, wrong("The key was not found: no certificate with the thumbprint " + clip(thumbprint+token.SHA256, 80) + " is registered.")
 	}
 	public, err := keys[i].PublicKey()
 	if err != nil {

@@ -30,6 +30,9 @@ func (a Authority) Issuer(tenant string, version int) string {
 	return a.STS + "/" + tenant + "/"
 }
 
+// cloudAuthority is the family of the public cloud's names.
+var cloudAuthority = Authority{Login: cloudLogin, STS: cloudSTS, Graph: cloudGraph}
+
 // Authorities tells the two apart.
 type Authorities struct {
 	Public string // the public URL, without a slash at the end
@@ -39,7 +42,7 @@ type Authorities struct {
 func (a *Authorities) Of(r *http.Request) Authority {
 	switch strings.ToLower(r.Host) {
 	case "login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net":
-		return Authority{Login: cloudLogin, STS: cloudSTS, Graph: cloudGraph}
+		return cloudAuthority
 	}
 	return a.Own()
 }

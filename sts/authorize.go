@@ -44,13 +44,28 @@ func (s *Server) authorize(version int) web.Handler {
 
 // authorizeForm takes a request that an application posted. The browser asks again with a GET, which brings its cookies along.
 func (s *Server) authorizeForm(w http.ResponseWriter, r *http.Request) error {
+	return s.again(w, r, authParameters...)
+}
+
+// again makes the browser repeat a posted request as a GET, with the parameters named: whatever else was sent, maybe by mistake, does not
+// get into an address. Of an ID token only its user goes on.
+func (s *Server) again(w http.ResponseWriter, r *http.Request, parameters ...string) error {
 	f, err := readForm(w, r)
 	if err != nil {
 		return err
 	}
+	_, user, err := s.hinted(f)
+	if err != nil {
+		return err
+	}
 	q := url.Values{}
-	for name, value := range f {
-		q.Set(name, value)
+	for _, name := range parameters {
+		if f[name] != "" {
+			q.Set(name, f[name])
+		}
+	}
+	if !user.IsZero() && q.Get("login_hint") == "" && slices.Contains(parameters, "login_hint") {
+		q.Set("login_hint", user.String())
 	}
 	redirect(w, r, s.Authorities.Public+r.URL.EscapedPath()+"?"+q.Encode())
 	return nil
@@ -124,6 +139,9 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 // proceed goes on with an account: it asks for consent if the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
+	if !q.Subject.IsZero() && a.user.ID != q.Subject { // the application has asked for somebody else (OpenID Connect Core 1.0 section 3.1.2.2)
+		return fail(50058)
+	}
 	_, tenant, err := s.entry(v, a)
 	if s.pending(v, a.user) != nil {
 		v.state.Account = a.session.ID
@@ -159,12 +177,8 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 // tokens will be for; the zero target when the client names that later.
 func (s *Server) check(q *authRequest, tenant *directory.Tenant) (target, error) {
 	dir := directory.In(s.Feed.View())
-	c, err := findClient(dir, tenancy{tenant: tenant}, q.Client.String())
-	if err != nil {
+	if err := q.answerable(dir, tenancy{tenant: tenant}); err != nil {
 		return target{}, err
-	}
-	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
-		return target{}, fail(50011, clip(q.Redirect, 200), q.Client)
 	}
 	if q.Ask.Text == "" {
 		return target{}, nil
@@ -176,13 +190,30 @@ func (s *Server) check(q *authRequest, tenant *directory.Tenant) (target, error)
 	return asked.resolve(dir, tenant)
 }
 
-// refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page.
+// answerable demands that the application is still there and may be answered where the request says.
+func (q *authRequest) answerable(dir *directory.State, place tenancy) error {
+	c, err := findClient(dir, place, q.Client.String())
+	if err != nil {
+		return err
+	}
+	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
+		return fail(50011, clip(q.Redirect, 200), q.Client)
+	}
+	return nil
+}
+
+// refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page: nothing is
+// sent to an address that is not the application's any more.
 func (s *Server) refuseRequest(v *visit, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || !v.state.Request.Redeem.IsZero() {
+		return err
+	}
+	dir := directory.In(s.Feed.View())
+	if gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
+		return gone
 	}
 	f := asRefusal(err, v.r)
-	if !v.state.Request.Redeem.IsZero() || f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
+	if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
 		return err
 	}
 	entry := catalogue[f.number]
@@ -247,8 +278,10 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 		err = s.resume(ctx, v, func(a account) error {
 			return s.stepReview(ctx, v, a.user, func() error { return s.proceed(ctx, v, a) })
 		})
-	default:
+	case stepConsent:
 		err = s.resume(ctx, v, func(a account) error { return s.stepConsent(ctx, v, a) })
+	default:
+		return fail(90013, "the form is not one of this page; start the sign-in in your application again")
 	}
 	return s.refuseRequest(v, err)
 }

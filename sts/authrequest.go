@@ -25,6 +25,12 @@ const (
 	promptConsent = "consent"
 )
 
+// authParameters are those that are read. id_token_hint does not go into an address.
+var authParameters = []string{
+	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "resource", "state", "nonce", "code_challenge", "code_challenge_method",
+	"prompt", "login_hint", "domain_hint", "max_age", "claims", "client_info", "request", "request_uri", "registration",
+}
+
 // authRequest is what an application sent a browser here for, checked.
 type authRequest struct {
 	Version   int          `json:"v"`

@@ -15,12 +15,13 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
 // TestDevicePageInChromium walks through the device page in a real browser, which enforces the content security policy, the
-// cookie's prefix and the form's origin. With GATEHOUSE_SCREENSHOTS=DIR it keeps a picture of every page in light and dark, wide and narrow.
+// cookie's prefix and the form's origin.
 func TestDevicePageInChromium(t *testing.T) {
 	w := newWorld(t)
 	carol := w.user("carol@"+domain, alicePassword)
@@ -111,11 +112,54 @@ func TestSignInPagesInChromium(t *testing.T) {
 	do(at(), chromedp.WaitVisible(`[data-page=signin]`))
 }
 
-// chromium starts a browser and returns how to act in it, and to keep pictures of its page.
+// TestSignInByKeyboard signs in, picks an account, consents and signs out without a pointer: every control can be reached in the order of
+// reading, the focus can be seen, and Enter or Space does what a click does.
+func TestSignInByKeyboard(t *testing.T) {
+	w := newWorld(t)
+	do, _ := w.chromium(t)
+	client := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(rw, `<p id="%s-%s">done</p>`, r.FormValue("state"), map[bool]string{true: "code", false: r.FormValue("error")}[r.FormValue("code") != ""])
+	}))
+	t.Cleanup(client.Close)
+	at := func(pairs ...string) chromedp.Action[chromedp.Void] {
+		here := strings.Replace(client.URL, "127.0.0.1", "localhost", 1)
+		return chromedp.Navigate(w.http.URL + w.authorizeURL(append([]string{"redirect_uri", here}, pairs...)...))
+	}
+	press := func(keys string) chromedp.Action[chromedp.Void] { return chromedp.KeyEvent(keys) }
+	focused := func(selector string) chromedp.Action[chromedp.Void] {
+		return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			at, err := chromedp.Evaluate[string]("(e => [e.matches(`"+selector+"`), getComputedStyle(e).outlineStyle, e.outerHTML].join(' '))(document.activeElement)")(ctx, target)
+			if err == nil && !strings.HasPrefix(at, "true solid ") {
+				err = fmt.Errorf("the focus is not visibly on %s: %s", selector, at)
+			}
+			return err
+		})
+	}
+	do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+		return err
+	}))
+	do(at("state", "first"), chromedp.WaitVisible(`[data-page=signin]`), focused(`#i0116`), press(aliceName+kb.Tab), focused(`#i0118`),
+		press(alicePassword+kb.Tab), focused(`#KmsiCheckboxField`), press(" "), press(kb.Tab), focused(`#idSIButton9`), press(" "), chromedp.WaitVisible(`#first-code`))
+	do(at("state", "second", "prompt", "select_account"), chromedp.WaitVisible(`[data-page=pick]`), press(kb.Tab),
+		focused(`button[data-test-id="`+aliceName+`"]`), press(kb.Tab), focused(`#otherTile`), press(kb.Enter),
+		chromedp.WaitVisible(`[data-page=signin]`), focused(`#i0116`), press(aliceName+kb.Tab+alicePassword+kb.Enter), chromedp.WaitVisible(`#second-code`))
+	do(at("state", "third", "prompt", "consent"), chromedp.WaitVisible(`[data-page=consent]`), press(kb.Tab), focused(`#idSIButton9`), press(kb.Tab),
+		focused(`#idBtn_Back`), press(kb.Enter), chromedp.WaitVisible(`#third-access_denied`))
+	do(chromedp.Navigate(w.http.URL+"/common/oauth2/v2.0/logout"), chromedp.WaitVisible(`[data-page=signout]`), press(kb.Tab), focused(`#idSIButton9`),
+		press(kb.Enter), chromedp.WaitVisible(`[data-page=done]`))
+}
+
+// chromium starts a browser and returns how to act in it, and how to look at its page: in light and dark, wide and narrow, with axe-core, and
+// for whoever asks for pictures with GATEHOUSE_SCREENSHOTS=DIR.
 func (w *world) chromium(t *testing.T) (do func(...chromedp.Action[chromedp.Void]), shoot func(string)) {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
 		t.Skip("chromium is missing; install the Debian package to run this test")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -132,14 +176,17 @@ func (w *world) chromium(t *testing.T) (do func(...chromedp.Action[chromedp.Void
 	t.Cleanup(cancel)
 
 	shoot = func(name string) {
+		t.Helper()
 		dir := os.Getenv("GATEHOUSE_SCREENSHOTS")
-		if dir == "" {
-			return
-		}
 		for _, scheme := range []string{"light", "dark"} {
 			for size, width := range map[string]int64{"wide": 1180, "narrow": 390} {
-				shot := screenshot(t, ctx, scheme, width)
-				must(t, os.WriteFile(filepath.Join(dir, name+"-"+scheme+"-"+size+".png"), shot, 0o644))
+				show(t, ctx, scheme, width)
+				checkAccessible(t, ctx, name+", "+scheme+", "+size)
+				if dir != "" {
+					shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+					must(t, err)
+					must(t, os.WriteFile(filepath.Join(dir, name+"-"+scheme+"-"+size+".png"), shot, 0o644))
+				}
 			}
 		}
 	}
@@ -152,8 +199,8 @@ func (w *world) chromium(t *testing.T) (do func(...chromedp.Action[chromedp.Void
 	return do, shoot
 }
 
-// screenshot is the page as a person with this preference and window sees it.
-func screenshot(t *testing.T, ctx context.Context, scheme string, width int64) []byte {
+// show turns the page to a person with this preference and window.
+func show(t *testing.T, ctx context.Context, scheme string, width int64) {
 	t.Helper()
 	must(t, chromedp.Do(ctx, chromedp.EmulateViewport(width, 780), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -161,7 +208,4 @@ func screenshot(t *testing.T, ctx context.Context, scheme string, width int64) [
 		})
 		return err
 	})))
-	shot, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
-	must(t, err)
-	return shot
 }

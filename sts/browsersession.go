@@ -118,10 +118,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 	if err != nil {
 		return nil, err
 	}
-	life := browserLife
-	if v.state.Keep {
-		life = keepLife
-	}
+	life := s.Lifetimes.browser(v.state.Keep)
 	session := &Session{
 		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: proved.UnixNano(), AMR: []string{"pwd"},
 		Expires: v.now.Add(life).UTC(), Browser: true,
@@ -166,37 +163,44 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 	}
 	cookie := hostCookie(browserCookie, value)
 	if keep {
-		cookie.MaxAge = int(keepLife.Seconds())
+		cookie.MaxAge = int(s.Lifetimes.browser(true).Seconds())
 	}
 	http.SetCookie(v.w, cookie)
 	return session, nil
 }
 
-// forget ends the sessions of a browser.
-func (s *Server) forget(ctx context.Context, v *visit) error {
+// forget ends sessions of a browser. A browser that has none left loses its cookie, too; one that never had any writes nothing.
+func (s *Server) forget(ctx context.Context, v *visit, leaving []account) error {
 	key, err := s.browserKey(ctx, v.r)
-	if err != nil {
+	if err != nil || len(leaving) == 0 {
 		return err
 	}
-	cookie := hostCookie(browserCookie, "")
-	cookie.MaxAge = -1
-	http.SetCookie(v.w, cookie)
-	if key == "" {
-		return nil
-	}
-	return s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
+	var stays int
+	err = s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
 		b, err := browserOf(ctx, secrets, key)
 		if err != nil {
 			return feed.Change{}, err
 		}
-		c := feed.Change{Secrets: []feed.Secret{{Record: feed.Record{Kind: KindBrowser, Key: key}}}}
-		for _, id := range b.Sessions {
-			if session := In(view).Session(id); session != nil {
+		var c feed.Change
+		for _, a := range leaving {
+			b.Sessions = slices.DeleteFunc(b.Sessions, func(id directory.ID) bool { return id == a.session.ID })
+			if session := In(view).Session(a.session.ID); session != nil {
 				c.Records = append(c.Records, endSession(session))
 			}
 		}
+		if stays = len(b.Sessions); stays == 0 {
+			c.Secrets = []feed.Secret{{Record: feed.Record{Kind: KindBrowser, Key: key}}}
+		} else {
+			c.Secrets = []feed.Secret{{Record: record(KindBrowser, key, b), Expires: v.now.Add(keepLife)}}
+		}
 		return c, nil
 	})
+	if err == nil && stays == 0 {
+		cookie := hostCookie(browserCookie, "")
+		cookie.MaxAge = -1
+		http.SetCookie(v.w, cookie)
+	}
+	return err
 }
 
 func sessionRecord(session *Session) feed.Record {

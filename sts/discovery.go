@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -88,6 +89,33 @@ type configuration struct {
 	GraphHost           string   `json:"msgraph_host"`
 }
 
+// documentKey is all that a public document depends on.
+type documentKey struct {
+	authority Authority
+	tenancy   string // as URLs name it
+	version   int
+	keys      string // the ids of the keys in it; empty: it is the provider's configuration
+}
+
+// maxDocuments is how many encoded documents are kept, at least.
+const maxDocuments = 1024
+
+// document serves a public document as it was encoded once. Who asks for them asks often.
+func (s *Server) document(w http.ResponseWriter, key documentKey, v func() any) error {
+	body, ok := s.documents.Get(key)
+	if !ok {
+		var err error
+		if body, err = json.Marshal(v()); err != nil {
+			return err
+		}
+		s.documents.Put(key, body)
+	}
+	noStore(w)
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Write(body) // a client that has gone away needs no answer
+	return nil
+}
+
 // configuration serves the document. It answers in the names that it was asked through: Microsoft's or ours.
 func (s *Server) configuration(version int) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -96,39 +124,42 @@ func (s *Server) configuration(version int) web.Handler {
 			return err
 		}
 		a := s.Authorities.Of(r)
-		base := a.Login + "/" + place.segment()
-		oauth := base + "/oauth2/"
-		c := configuration{
-			JWKS:          base + "/discovery/keys",
-			UserInfo:      base + "/openid/userinfo",
-			AuthMethods:   []string{"client_secret_post", "private_key_jwt", "client_secret_basic"},
-			ResponseModes: []string{"query", "fragment", "form_post"},
-			ResponseTypes: []string{"code"},
-			SubjectTypes:  []string{"pairwise"},
-			SigningAlgs:   []string{"RS256"},
-			Scopes:        []string{"openid", "profile", "email", "offline_access"},
-			Issuer:        a.Issuer(place.issuerTenant(), version),
-			HTTPLogout:    true, FrontChannelLogout: true,
-			Claims: []string{"sub", "iss", "aud", "exp", "iat", "nbf", "name", "preferred_username", "upn", "oid", "tid", "ver",
-				"amr", "nonce", "email", "groups"},
-			CloudInstance: "microsoftonline.com", CloudGraphHost: "graph.windows.net",
-			GraphHost: strings.TrimPrefix(a.Graph, "https://"),
-		}
-		if place.tenant != nil {
-			c.Region = "NA"
-		}
-		if version == 2 {
-			oauth += "v2.0/"
-			c.JWKS = base + "/discovery/v2.0/keys"
-			c.UserInfo = a.Graph + "/oidc/userinfo"
-		}
-		c.TokenEndpoint, c.DeviceAuthorization = oauth+"token", oauth+"devicecode"
-		// A person's browser opens these two, and it does not come through the proxy.
-		page := s.Authorities.Public + strings.TrimPrefix(oauth, a.Login)
-		c.Authorization, c.EndSession = page+"authorize", page+"logout"
-		noStore(w)
-		return web.WriteJSON(w, http.StatusOK, c)
+		return s.document(w, documentKey{a, place.segment(), version, ""}, func() any { return s.configurationOf(a, place, version) })
 	}
+}
+
+func (s *Server) configurationOf(a Authority, place tenancy, version int) configuration {
+	base := a.Login + "/" + place.segment()
+	oauth := base + "/oauth2/"
+	c := configuration{
+		JWKS:          base + "/discovery/keys",
+		UserInfo:      base + "/openid/userinfo",
+		AuthMethods:   []string{"client_secret_post", "private_key_jwt", "client_secret_basic"},
+		ResponseModes: []string{"query", "fragment", "form_post"},
+		ResponseTypes: []string{"code"},
+		SubjectTypes:  []string{"pairwise"},
+		SigningAlgs:   []string{"RS256"},
+		Scopes:        []string{"openid", "profile", "email", "offline_access"},
+		Issuer:        a.Issuer(place.issuerTenant(), version),
+		HTTPLogout:    true, FrontChannelLogout: true,
+		Claims: []string{"sub", "iss", "aud", "exp", "iat", "nbf", "name", "preferred_username", "upn", "oid", "tid", "ver",
+			"amr", "nonce", "email", "groups"},
+		CloudInstance: "microsoftonline.com", CloudGraphHost: "graph.windows.net",
+		GraphHost: strings.TrimPrefix(a.Graph, "https://"),
+	}
+	if place.tenant != nil {
+		c.Region = "NA"
+	}
+	if version == 2 {
+		oauth += "v2.0/"
+		c.JWKS = base + "/discovery/v2.0/keys"
+		c.UserInfo = a.Graph + "/oidc/userinfo"
+	}
+	c.TokenEndpoint, c.DeviceAuthorization = oauth+"token", oauth+"devicecode"
+	// A person's browser opens these two, and it does not come through the proxy.
+	page := s.Authorities.Public + strings.TrimPrefix(oauth, a.Login)
+	c.Authorization, c.EndSession = page+"authorize", page+"logout"
+	return c
 }
 
 // jwks serves the public keys. It must never be cacheable: go-oidc asks again for an unknown key only when the
@@ -140,16 +171,21 @@ func (s *Server) jwks(version int) web.Handler {
 		if err != nil {
 			return err
 		}
-		issuer := ""
-		if version == 2 {
-			issuer = s.Authorities.Of(r).Issuer(place.issuerTenant(), 2)
+		a, published, ids := s.Authorities.Of(r), In(view).Published(s.now()), "keys"
+		for _, k := range published {
+			ids += " " + k.ID
 		}
-		keys := []JWK{}
-		for _, k := range In(view).Published(s.now()) {
-			keys = append(keys, k.JWK(issuer))
-		}
-		noStore(w)
-		return web.WriteJSON(w, http.StatusOK, map[string]any{"keys": keys})
+		return s.document(w, documentKey{a, place.segment(), version, ids}, func() any {
+			issuer := ""
+			if version == 2 {
+				issuer = a.Issuer(place.issuerTenant(), 2)
+			}
+			keys := []JWK{}
+			for _, k := range published {
+				keys = append(keys, k.JWK(issuer))
+			}
+			return map[string]any{"keys": keys}
+		})
 	}
 }
 

@@ -52,5 +52,5 @@
 //
 // The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie.
 //
-// A Verifier checks the tokens that this server signed.
+// A Verifier checks the tokens that this server signed: bearer tokens, and tokens that are bound to a key inside a proof that the key signed.
 package sts

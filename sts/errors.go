@@ -119,7 +119,7 @@ var catalogue = map[int]aadsts{
 		help: "Check the clock of the machine that makes the assertion."},
 	700027: {status: 401, error: "invalid_client", text: "The certificate that signed the client assertion is not accepted for application '%s'. [Reason - %s]",
 		help: "Check which certificate is registered for the application, and which one the client uses."},
-	700082: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "The refresh token has expired due to inactivity. The token was issued on %s and was inactive for 90.00:00:00.",
+	700082: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "The refresh token has expired due to inactivity. The token was issued on %s and was inactive for %s.",
 		help: "Sign in again."},
 	700211: {status: 401, error: "invalid_client", text: "No matching federated identity record found for presented assertion issuer '%s'. The issuer of a federated identity credential must be the same, letter by letter.",
 		help: "Check the issuer of the application's federated credentials."},

@@ -12,17 +12,19 @@ import (
 // verifyFederated proves a client by another issuer's token (Microsoft Entra "workload identity federation"). Nothing is fetched
 // before issuer, subject and audience match a credential that an administrator has set up.
 func (s *Server) verifyFederated(ctx context.Context, x *exchange, raw string, token *jws) error {
-	found, err := x.client.federated(&token.claims, s.Authorities)
+	// The cloud's own issuers are ours as far as their tenant is here; another tenant's are like any other issuer's.
+	ours := x.dir().Tenant(s.Authorities.Tenant(token.claims.Issuer)) != nil
+	found, err := x.client.federated(&token.claims, ours)
 	if err != nil {
 		return err
 	}
 	if token.Alg != "RS256" {
 		return fail(50027, "its algorithm is '"+clip(token.Alg, 20)+"', and of other issuers only RS256 is accepted")
 	}
-	if s.Authorities.Tenant(found.Issuer).IsZero() {
-		err = s.verifyForeign(ctx, x, token)
-	} else {
+	if ours {
 		err = s.verifyOwn(x, raw)
+	} else {
+		err = s.verifyForeign(ctx, x, token)
 	}
 	if err != nil {
 		return err
@@ -35,7 +37,7 @@ func (s *Server) verifyFederated(ctx context.Context, x *exchange, raw string, t
 }
 
 // federated finds the credential that a token matches, letter by letter.
-func (c *client) federated(t *foreignClaims, ours *Authorities) (*directory.FederatedCredential, error) {
+func (c *client) federated(t *foreignClaims, ours bool) (*directory.FederatedCredential, error) {
 	all := c.app.Federated
 	if len(all) == 0 {
 		return nil, fail(70021, c.app.AppID, clip(t.Issuer, 200), clip(t.Subject, 200), clip(strings.Join(t.Audience, ", "), 200))
@@ -49,7 +51,7 @@ func (c *client) federated(t *foreignClaims, ours *Authorities) (*directory.Fede
 		switch {
 		case matching(issued, func(f directory.FederatedCredential) bool { return strings.EqualFold(f.Subject, t.Subject) }) != nil:
 			return nil, fail(7002138, clip(t.Subject, 200))
-		case !ours.Tenant(t.Issuer).IsZero():
+		case ours:
 			return nil, fail(7002137, clip(t.Subject, 200))
 		}
 		return nil, fail(700213, clip(t.Subject, 200))
@@ -97,8 +99,7 @@ func (s *Server) verifyOwn(x *exchange, raw string) error {
 	if !t.AppOnly() {
 		return fail(700229)
 	}
-	v := Verifier{Feed: s.Feed, Authority: s.Authorities, Now: s.Now}
-	if err := v.Check(x.view, t, x.now); err != nil {
+	if err := s.tokens.Check(x.view, t, x.now); err != nil {
 		return fail(50027, "it is not valid any more")
 	}
 	return nil

@@ -90,6 +90,13 @@ func TestFederatedAssertions(t *testing.T) {
 	} {
 		w.run(c.name, func(*testing.T) { w.fails(w.assert(w.v2(), c.app, c.assertion), c.code) })
 	}
+	w.run("a tenant of the cloud that is not here", func(*testing.T) {
+		const entra = "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0"
+		w.srv.Issuers.Local = func(_ context.Context, at string) ([]byte, bool, error) { return keySet("one"), at == entra, nil }
+		w.federate(app, "entra", entra, subject, exchangeAudience)
+		w.ok(w.assert(w.v2(), app, sign(t, testKey(), head, with(body, "iss", entra))))
+		w.fails(w.assert(w.v2(), app, sign(t, testKey(), head, with(body, "iss", entra, "sub", "x"))), 700213)
+	})
 	w.run("the issuer does not answer", func(t *testing.T) {
 		w.srv.Issuers.Local = func(context.Context, string) ([]byte, bool, error) {
 			return nil, true, errors.New("secret detail 10.1.2.3")
@@ -182,6 +189,27 @@ func TestIssuerFetch(t *testing.T) {
 	if _, err := i.key(ctx, issuer, "two", now.Add(issuerPause+issuerKeep)); err == nil {
 		t.Error("keys are used for ever while the issuer does not answer")
 	}
+
+	// While somebody asks for a key that may not exist, those that are known are there.
+	i = fresh(host)
+	serve(documents(issuer, srv.URL+"/keys", keySet("one")))
+	_, err = i.key(ctx, issuer, "one", now)
+	must(t, err)
+	reached, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	serve(func(w http.ResponseWriter, _ *http.Request) {
+		close(reached)
+		<-goOn
+		w.WriteHeader(500)
+	})
+	go func() {
+		defer close(done)
+		i.key(ctx, issuer, "two", now.Add(issuerPause))
+	}()
+	<-reached
+	_, err = i.key(ctx, issuer, "one", now.Add(issuerPause))
+	must(t, err)
+	close(goOn)
+	<-done
 
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(keySet("one")) }))
 	defer plain.Close()

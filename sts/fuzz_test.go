@@ -213,3 +213,66 @@ func FuzzFetch(f *testing.F) {
 		}
 	})
 }
+
+// FuzzConfirmation: what is read as a request to bind a token names one key, by a thumbprint of the right length in its only spelling.
+func FuzzConfirmation(f *testing.F) {
+	tp := "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+	for _, s := range []string{b64(map[string]string{"kid": tp, "xms_ksl": "sw"}), b64(map[string]string{"KID": tp}), b64([]byte("null")), "", "e30", "e30=",
+		b64([]byte(`{"kid":"` + tp + `","kid":5}`)), b64(map[string]string{"kid": tp + "="}), "e\n30"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parseConfirmation(text)
+		if err != nil {
+			return
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(c.KeyID)
+		if err != nil || len(raw) != 32 || base64.RawURLEncoding.EncodeToString(raw) != c.KeyID || c.Storage != "" && c.Storage != "sw" {
+			t.Errorf("%q is read as %+v", text, c)
+		}
+		claim, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := parseConfirmation(b64(claim)); err != nil || *back != *c {
+			t.Errorf("%q is read as %s, and that as %+v %v", text, claim, back, err)
+		}
+	})
+}
+
+// FuzzProof: no text is a proof that nobody made, whatever token and key are inside.
+func FuzzProof(f *testing.F) {
+	w := newWorld(f)
+	h := &holder{testKey()}
+	token := w.bound(h, aksScope)
+	good := h.prove(f, token, w.clock())
+	head, rest, _ := strings.Cut(good, ".")
+	body, sig, _ := strings.Cut(rest, ".")
+	for _, s := range []string{good, head + "." + body + ".", head + ".e30.AAAA", "..", head + "..", b64(map[string]any{"typ": "pop"}) + "." + body + "." + sig,
+		head + "." + b64(map[string]any{"at": token, "ts": 1e9, "cnf": nil}) + "." + sig, head + "." + b64(map[string]any{"cnf": map[string]any{"jwk": 5}}) + ".", "\n" + good} {
+		f.Add(s)
+	}
+	confirmation := &Confirmation{KeyID: h.thumbprint()}
+	f.Fuzz(func(t *testing.T, text string) {
+		if text == good {
+			return
+		}
+		if isProof([]byte(text)) && strings.Count(text, ".") == 0 {
+			t.Errorf("%q is taken for a proof", text)
+		}
+		if p, err := parseProof([]byte(text)); err == nil {
+			if p.made <= 0 || !strings.HasPrefix(text, string(p.signed)+".") {
+				t.Errorf("%q is read as %+v", text, p)
+			}
+			if p.binds(confirmation) == nil {
+				t.Errorf("%q is signed", text)
+			}
+			if public, err := p.key.public(); err == nil && (public.N.BitLen() < minKey || public.N.BitLen() > maxKey) {
+				t.Errorf("a key of %d bits", public.N.BitLen())
+			}
+		}
+		if raw := []byte(text); w.present(text) == nil {
+			t.Errorf("%q is accepted", raw)
+		}
+	})
+}

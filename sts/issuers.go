@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -53,11 +54,16 @@ type Issuers struct {
 
 // issuerKeys is what is known of one issuer.
 type issuerKeys struct {
-	mu      sync.Mutex // held while its documents are fetched: one request at a time
+	fetching sync.Mutex // held while its documents are fetched: one request at a time
+	asked    time.Time  // when it was last tried
+	err      error      // of the last try
+
+	got atomic.Pointer[publishedKeys] // what it published; nil: never read
+}
+
+type publishedKeys struct {
 	keys    map[string]*rsa.PublicKey
-	fetched time.Time // when keys were; zero: never
-	asked   time.Time // when it was last tried
-	err     error     // of the last try
+	fetched time.Time
 }
 
 // key returns an issuer's key by its id.
@@ -76,24 +82,29 @@ func (i *Issuers) key(ctx context.Context, issuer, kid string, now time.Time) (*
 		}
 	}
 	k := i.entry(issuer)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	age := now.Sub(k.fetched)
-	_, has := k.keys[kid]
-	if (!has || age >= issuerFresh) && now.Sub(k.asked) >= issuerPause {
+	if got := k.got.Load(); got != nil && now.Sub(got.fetched) < issuerFresh {
+		if key, err := pick(got.keys, kid); err == nil {
+			return key, nil // without waiting for whoever asks for a key that may not exist
+		}
+	}
+	k.fetching.Lock()
+	defer k.fetching.Unlock()
+	got := k.got.Load()
+	if wanting := got == nil || got.keys[kid] == nil || now.Sub(got.fetched) >= issuerFresh; wanting && now.Sub(k.asked) >= issuerPause {
 		k.asked = now
 		keys, err := i.fetch(ctx, issuer)
 		if k.err = err; err == nil {
-			k.keys, k.fetched, age = keys, now, 0
+			got = &publishedKeys{keys, now}
+			k.got.Store(got)
 		}
 	}
-	if k.fetched.IsZero() || age >= issuerKeep {
+	if got == nil || now.Sub(got.fetched) >= issuerKeep {
 		if k.err == nil {
 			k.err = errors.New("its keys are too old")
 		}
 		return nil, k.err
 	}
-	return pick(k.keys, kid)
+	return pick(got.keys, kid)
 }
 
 func pick(keys map[string]*rsa.PublicKey, kid string) (*rsa.PublicKey, error) {

@@ -1,14 +1,13 @@
 package sts
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -16,17 +15,11 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
-)
-
-const (
-	keyLead  = 24 * time.Hour // a new key is published this long before it signs: clients refresh the JWKS daily
-	keyGrace = 28 * time.Hour // an old key stays this long after its successor signs: the longest token life
-	keyLife  = 90 * 24 * time.Hour
 )
 
 // Key is the public half of a signing key and its life.
@@ -69,8 +62,13 @@ func (s *State) Key(id string) *Key { return s.keys[id] }
 // Keys returns every key that is known, also those no longer in force, oldest first.
 func (s *State) Keys() []*Key {
 	out := slices.Collect(maps.Values(s.keys))
-	slices.SortFunc(out, func(a, b *Key) int { return a.SignsFrom.Compare(b.SignsFrom) })
+	slices.SortFunc(out, bySigning)
 	return out
+}
+
+// bySigning orders keys by the time from which they sign. No two are equal, so all replicas agree which one signs.
+func bySigning(a, b *Key) int {
+	return cmp.Or(a.SignsFrom.Compare(b.SignsFrom), strings.Compare(a.ID, b.ID))
 }
 
 // Published returns the keys that verify tokens at a time, oldest first.
@@ -112,105 +110,12 @@ func (k *Key) JWK(issuer string) JWK {
 	}
 }
 
-// Keys makes, rolls and withdraws signing keys, and signs with them.
+// Keys makes, rolls and withdraws signing keys (rollover.go), and signs with them.
 type Keys struct {
 	Feed *feed.Follower
 	Now  func() time.Time // nil: time.Now
 
 	private sync.Map // kid -> *rsa.PrivateKey
-}
-
-// Ensure makes the first key, or the next one when the present one has come to the end of its life.
-func (k *Keys) Ensure(ctx context.Context) error {
-	now := k.now()
-	state := In(k.Feed.View())
-	signing := state.Signing(now)
-	if signing == nil {
-		return k.roll(ctx, 0)
-	}
-	published := state.Published(now)
-	newest := published[len(published)-1]
-	if now.Sub(newest.SignsFrom) > keyLife {
-		return k.roll(ctx, keyLead)
-	}
-	return nil
-}
-
-// Roll publishes a new key that will sign after the lead time; the present ones retire when the last token
-// they can have signed has expired.
-func (k *Keys) Roll(ctx context.Context) error { return k.roll(ctx, keyLead) }
-
-// Withdraw stops a key at once: every token it has signed is refused from now on. If it was signing, a new key takes over.
-func (k *Keys) Withdraw(ctx context.Context, id string) error {
-	err := k.Feed.Update(ctx, func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
-		old := In(v).Key(id)
-		if old == nil {
-			return feed.Change{}, fault.New(fault.NotFound, "there is no signing key %q; run: gatehouse keys", id)
-		}
-		changed := *old
-		changed.Withdrawn = true
-		return feed.Change{
-			Records: []feed.Record{record(KindKey, id, &changed)},
-			Secrets: []feed.Secret{{Record: feed.Record{Kind: KindKey, Key: id}}},
-		}, nil
-	})
-	if err != nil {
-		return err
-	}
-	k.private.Delete(id)
-	return k.Ensure(ctx)
-}
-
-func (k *Keys) roll(ctx context.Context, lead time.Duration) error {
-	private, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return fmt.Errorf("make a signing key: %w", err)
-	}
-	now := k.now().UTC()
-	cert, err := selfSigned(private, now)
-	if err != nil {
-		return fmt.Errorf("make a signing certificate: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return err
-	}
-	sum := sha1.Sum(cert)
-	id := base64.RawURLEncoding.EncodeToString(sum[:])
-	fresh := &Key{ID: id, Certificate: cert, Published: now, SignsFrom: now.Add(lead)}
-	return k.Feed.Update(ctx, func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
-		state := In(v)
-		if lead == 0 && state.Signing(now) != nil {
-			return feed.Change{}, nil // another replica was first
-		}
-		c := feed.Change{
-			Records: []feed.Record{record(KindKey, id, fresh)},
-			Secrets: []feed.Secret{{Record: feed.Record{Kind: KindKey, Key: id, Body: der}}},
-		}
-		for _, old := range state.Published(now) {
-			if old.Retires.IsZero() {
-				retiring := *old
-				retiring.Retires = fresh.SignsFrom.Add(keyGrace)
-				c.Records = append(c.Records, record(KindKey, old.ID, &retiring))
-			}
-		}
-		return c, nil
-	})
-}
-
-func selfSigned(key *rsa.PrivateKey, now time.Time) ([]byte, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, err
-	}
-	t := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "Gatehouse token signing"},
-		NotBefore:    now.Add(-5 * time.Minute),
-		NotAfter:     now.Add(5 * 365 * 24 * time.Hour),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-	}
-	return x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
 }
 
 // signer returns the key that signs now with its private half.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -13,6 +14,15 @@ import (
 
 const stepSignOut = "signout"
 
+// signOutPage seals for itself: its form is none of a sign-in.
+var signOutPage = &surface{"/signout", "sign-out page", signInPage.cookie}
+
+// logoutForm takes a request that an application posted. The browser asks again with a GET, which brings its cookies along; an ID token
+// stays out of the address, so the page will ask.
+func (s *Server) logoutForm(w http.ResponseWriter, r *http.Request) error {
+	return s.again(w, r, "client_id", "post_logout_redirect_uri", "state")
+}
+
 // logout is the end session endpoint (OpenID Connect RP-Initiated Logout 1.0). An ID token of somebody who is signed in here shows that
 // the application means this person; else the page asks, so that no other site can sign people out.
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
@@ -20,7 +30,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := &visit{w: w, r: r, on: signInPage, from: web.ClientIP(r), now: s.now(), form: f}
+	v := &visit{w: w, r: r, on: signOutPage, from: web.ClientIP(r), now: s.now(), form: f}
 	dir := directory.In(s.Feed.View())
 	if _, err := tenancyOf(dir, r.PathValue("tenant")); err != nil {
 		return err
@@ -37,8 +47,11 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if len(signedIn) == 0 || slices.ContainsFunc(signedIn, func(a account) bool { return a.user.ID == user }) {
-		return s.signOut(v, signedIn, next)
+	if meant := slices.IndexFunc(signedIn, func(a account) bool { return a.user.ID == user }); meant >= 0 {
+		return s.signOut(v, signedIn[meant:meant+1], next)
+	}
+	if len(signedIn) == 0 {
+		return s.signOut(v, nil, next)
 	}
 	v.state = pageState{Step: stepSignOut, Next: next}
 	view := pageView{Title: "Sign out"}
@@ -53,7 +66,7 @@ func (s *Server) signOutStep(w http.ResponseWriter, r *http.Request) error {
 	if err := crossOrigin.Check(r); err != nil {
 		return fail(90013, "the form was sent from another site; open the sign-out page yourself")
 	}
-	v := &visit{w: w, r: r, on: signInPage, from: web.ClientIP(r), now: s.now()}
+	v := &visit{w: w, r: r, on: signOutPage, from: web.ClientIP(r), now: s.now()}
 	var err error
 	if v.form, err = readForm(w, r); err != nil {
 		return err
@@ -72,9 +85,9 @@ func (s *Server) signOutStep(w http.ResponseWriter, r *http.Request) error {
 	return s.signOut(v, signedIn, v.state.Next)
 }
 
-func (s *Server) signOut(v *visit, signedIn []account, next string) error {
-	err := s.forget(v.r.Context(), v)
-	for _, a := range signedIn {
+func (s *Server) signOut(v *visit, leaving []account, next string) error {
+	err := s.forget(v.r.Context(), v, leaving)
+	for _, a := range leaving {
 		e := audit.Event{
 			Time: v.now.UTC(), Request: traceID(v.r), Tenant: a.user.Tenant.String(), Actor: a.user.ID.String(), Address: v.from.String(),
 			Action: "sign-out", Outcome: audit.Allowed, Details: map[string]string{"session": a.session.ID.String()},
@@ -93,8 +106,8 @@ func (s *Server) signOut(v *visit, signedIn []account, next string) error {
 	})
 }
 
-// hinted reads id_token_hint: the client and user of an ID token that was signed here, be it expired or not. Of a guest it is the account
-// at home, which is who signs in.
+// hinted reads id_token_hint: the client and user of an ID token that was signed here. It may have expired, and its key may have retired, but
+// must not have been withdrawn. Of a guest it is the account at home, which is who signs in.
 func (s *Server) hinted(f form) (client string, user directory.ID, err error) {
 	client = f["client_id"]
 	hint := f["id_token_hint"]
@@ -102,14 +115,18 @@ func (s *Server) hinted(f form) (client string, user directory.ID, err error) {
 		return client, user, nil
 	}
 	raw := []byte(hint)
-	t, err := s.tokens.Signed(s.Feed.View(), raw, HashToken(raw))
+	view := s.Feed.View()
+	t, err := s.tokens.Signed(view, raw, HashToken(raw))
 	if err != nil || t.Client() != "" || !s.Authorities.Trusts(t.Issuer, t.Tenant) {
 		return "", user, fail(90013, "id_token_hint is not an ID token of this server")
 	}
-	if client != "" && client != t.Audience {
+	if key := In(view).Key(t.KeyID); key == nil || key.Withdrawn {
+		return "", user, fail(90013, "id_token_hint is signed with a key that has been withdrawn")
+	}
+	if client != "" && !strings.EqualFold(client, t.Audience) {
 		return "", user, fail(90013, "client_id is not the one that id_token_hint is for")
 	}
-	if home := directory.In(s.Feed.View()).Home(directory.In(s.Feed.View()).User(t.Object)); home != nil {
+	if home := directory.In(view).Home(directory.In(view).User(t.Object)); home != nil {
 		return t.Audience, home.ID, nil
 	}
 	return t.Audience, t.Object, nil

@@ -2,12 +2,10 @@ package sts
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
-	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +50,8 @@ type accessClaims struct {
 	ClaimNames   map[string]string `json:"_claim_names,omitempty"`
 	ClaimSources map[string]source `json:"_claim_sources,omitempty"`
 
+	Confirmation *Confirmation `json:"cnf,omitempty"`
+
 	Object  string `json:"oid"`
 	Scopes  string `json:"scp,omitempty"`
 	Session string `json:"sid,omitempty"`
@@ -59,6 +59,8 @@ type accessClaims struct {
 	Tenant  string `json:"tid"`
 	UTI     string `json:"uti"`
 	Version string `json:"ver"`
+
+	IdentityResource string `json:"xms_mirid,omitempty"` // the ARM id of a managed identity's resource
 }
 
 // source is where a claim that did not fit can be read (OpenID Connect Core 1.0 section 5.6.2).
@@ -124,7 +126,7 @@ type answerV1 struct {
 
 // mint signs the tokens of an exchange and puts the answer together.
 func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
-	life, err := s.accessLife()
+	life, err := s.accessLife(x)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +134,7 @@ func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := answerV2{TokenType: "Bearer", ExpiresIn: int64(life.Seconds()), ExtExpiresIn: int64(life.Seconds())}
+	a := answerV2{TokenType: x.tokenType(), ExpiresIn: int64(life.Seconds()), ExtExpiresIn: int64(life.Seconds())}
 	if a.AccessToken, err = s.Keys.Sign(ctx, claims, x.target.version == 1); err != nil {
 		return nil, err
 	}
@@ -150,6 +152,14 @@ func (s *Server) mint(ctx context.Context, x *exchange) (any, error) {
 		ExpiresOn: epoch(x.now.Add(life)), NotBefore: epoch(x.now.Add(-backdate)), Resource: x.ask.resource,
 		AccessToken: a.AccessToken, RefreshToken: a.RefreshToken, FOCI: a.FOCI, IDToken: a.IDToken, ClientInfo: a.ClientInfo,
 	}, nil
+}
+
+// tokenType is the member of the answer by which clients keep bound and bearer tokens apart.
+func (x *exchange) tokenType() string {
+	if x.bound != nil {
+		return "pop"
+	}
+	return "Bearer"
 }
 
 // forUser adds what only users get: refresh token, ID token, and the account's identity for the client's cache.
@@ -193,7 +203,7 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 	c := &accessClaims{
 		Audience: x.target.audience, Issuer: x.authority.Issuer(tenant, x.target.version),
 		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(life).Unix(),
-		Tenant: tenant, UTI: uti, Version: "1.0",
+		Tenant: tenant, UTI: uti, Version: "1.0", Confirmation: x.bound,
 	}
 	if x.target.version == 2 {
 		c.Version, c.AZP, c.AZPACR = "2.0", id, x.client.acr()
@@ -217,6 +227,9 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 		}
 	} else {
 		c.IDType, c.Subject = "app", principal.String()
+		if sp := x.identity(); sp != nil {
+			c.IdentityResource = sp.Resource
+		}
 	}
 	c.Object = principal.String()
 	if x.target.resource.AppID == directory.AKSServer {
@@ -324,11 +337,10 @@ func (s *Server) uti() (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b[:]), nil
 }
 
-// accessLife draws the life of an access token: 60 to 90 minutes.
-func (s *Server) accessLife() (time.Duration, error) {
-	n, err := rand.Int(s.random(), big.NewInt(int64(accessRange/time.Second)+1))
-	if err != nil {
-		return 0, fmt.Errorf("draw a token's life: %w", err)
+// accessLife is the life of an exchange's access token. Those of managed identities live a day.
+func (s *Server) accessLife(x *exchange) (time.Duration, error) {
+	if x.identity() != nil {
+		return identityLife, nil
 	}
-	return accessLife + time.Duration(n.Int64())*time.Second, nil
+	return s.Lifetimes.access(s.random())
 }

@@ -2,6 +2,7 @@ package sts
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -47,13 +48,16 @@ func (s *Server) userAssertion(x *exchange, raw string) (*Token, error) {
 	if len(raw) > MaxToken {
 		return nil, fail(50013, "it is too long")
 	}
-	t, err := verify(In(x.view), []byte(raw), s.Authorities.own)
-	if err != nil {
+	t, err := s.tokens.Signed(x.view, []byte(raw), HashToken([]byte(raw)))
+	switch {
+	case errors.Is(err, ErrBound):
+		return nil, fail(50013, "it is bound to a key (proof of possession), which its user alone can prove to have")
+	case err != nil:
 		return nil, fail(50013, "it is not a token that this server signed")
 	}
 	key := In(x.view).Key(t.KeyID)
 	switch {
-	case !key.InForce(x.now):
+	case key == nil || !key.InForce(x.now):
 		return nil, fail(50013, "its signing key has been withdrawn")
 	case !s.Authorities.Trusts(t.Issuer, t.Tenant) || !x.place.holds(t.Tenant):
 		return nil, fail(50013, "its issuer is not this tenant")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -50,8 +51,8 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		}
 	}
 	issued := time.Unix(t.Issued, 0).UTC()
-	if x.now.Sub(issued) >= refreshLife {
-		return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"))
+	if x.now.Sub(issued) >= x.lifetimes.refresh() {
+		return x.inactive(issued)
 	}
 	user, session := x.dir().User(t.User), In(x.view).Session(t.Session)
 	switch {
@@ -64,7 +65,7 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		x.subject.home = user
 		return fail(50173)
 	case !x.now.Before(session.Expires):
-		return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"))
+		return x.inactive(issued)
 	}
 	if err := x.speakFor(user, session, x.place.tenant); err != nil {
 		return err
@@ -76,10 +77,17 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		}
 		x.subject.ask = &before
 	}
-	if session.Expires.Sub(x.now) < refreshLife-sessionWrite {
+	if x.due(session) {
 		x.subject.commit = x.slide()
 	}
 	return nil
+}
+
+// inactive refuses a refresh token that has not been used for too long.
+func (x *exchange) inactive(issued time.Time) error {
+	life := x.lifetimes.refresh().Truncate(time.Second)
+	rest := time.Time{}.Add(life % (24 * time.Hour)).Format(time.TimeOnly)
+	return fail(700082, issued.Format("2006-01-02T15:04:05.0000000Z"), fmt.Sprintf("%d.%s", life/(24*time.Hour), rest))
 }
 
 // sealRefresh makes the refresh token of an answer.

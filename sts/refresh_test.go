@@ -2,6 +2,8 @@ package sts
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +171,7 @@ func TestSealed(t *testing.T) {
 	w.pass(sealLife)
 	must(t, w.srv.vault.roll(ctx))
 	must(t, w.srv.vault.roll(ctx))
-	if n := len(w.srv.vault.ring.Keys); n != 2 {
+	if n := len(w.srv.vault.ring.Load().Keys); n != 2 {
 		t.Errorf("%d keys after one roll", n)
 	}
 	if _, err := other.open(ctx, "a", sealed); err != nil {
@@ -201,5 +203,24 @@ func TestSealed(t *testing.T) {
 	must(t, err)
 	if h1 != h2 || h1 == h3 {
 		t.Error("hashes of codes change with the sealing keys, or not with the purpose")
+	}
+}
+
+// TestUnknownSealingKey: whoever names a key that was never there gets no look at the database for it, and keeps nobody waiting.
+func TestUnknownSealingKey(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	sealed, err := w.srv.vault.seal(ctx, "a", []byte("text"))
+	must(t, err)
+	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	must(t, err)
+	w.srv.vault.mu.Lock() // as if the ring were being read, for ever
+	defer w.srv.vault.mu.Unlock()
+	binary.BigEndian.PutUint32(raw[1:5], 0xffffffff)
+	if _, err := w.srv.vault.open(ctx, "a", base64.RawURLEncoding.EncodeToString(raw)); !errors.Is(err, errSealed) {
+		t.Errorf("a key that was never there: %v", err)
+	}
+	if _, err := w.srv.vault.open(ctx, "a", sealed); err != nil {
+		t.Errorf("a key that is there: %v", err)
 	}
 }

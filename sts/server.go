@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/cache"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -22,6 +23,7 @@ type Server struct {
 	Keys        *Keys
 	Authorities *Authorities
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
+	Lifetimes   Lifetimes
 	Audit       *audit.Log
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
@@ -29,6 +31,7 @@ type Server struct {
 
 	once      sync.Once
 	vault     *vault
+	documents *cache.Cache[documentKey, []byte]
 	tokens    *Verifier
 	passwords *guesses      // of passwords, for each (account, address)
 	codes     *meter        // of wrong user codes
@@ -45,6 +48,7 @@ func (s *Server) init() {
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
 		s.passwords = newGuesses(s.now)
+		s.documents = cache.New[documentKey, []byte](maxDocuments)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
 	})
@@ -81,6 +85,7 @@ func (s *Server) Mount(m *web.Mux) {
 		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
 		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
 		m.Handle("GET "+at+"logout", s.page(s.logout))
+		m.Handle("POST "+at+"logout", s.page(s.logoutForm))
 	}
 	for _, at := range []string{" /oidc/userinfo", " /{tenant}/openid/userinfo"} {
 		m.Handle("GET"+at, s.userInfo)

@@ -42,10 +42,7 @@ func (x *exchange) begin(more func(feed.Secrets) (feed.Change, error)) func(*fee
 				return feed.Change{}, err
 			}
 		}
-		session.Expires = x.now.Add(shortSession).UTC()
-		if x.ask.offline {
-			session.Expires = x.now.Add(refreshLife).UTC()
-		}
+		session.Expires = x.now.Add(x.lifetimes.session(x.ask.offline)).UTC()
 		r := record(KindSession, session.ID.String(), &session)
 		r.Tenant = session.Tenant.String()
 		c.Records = append(c.Records, r)
@@ -65,7 +62,13 @@ func mayBegin(u *directory.User, session *Session) error {
 	return nil
 }
 
-// slide moves the end of a session to 90 days from now.
+// due reports whether the end of a session is to be moved: not at each refresh, which would be a write each.
+func (x *exchange) due(session *Session) bool {
+	life := x.lifetimes.session(true)
+	return session.Expires.Sub(x.now) < life-min(sessionWrite, life/4)
+}
+
+// slide moves the end of a session as far from now as it was when it began.
 func (x *exchange) slide() func(*feed.View, feed.Secrets) (feed.Change, error) {
 	return func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
 		old := In(v).Session(x.subject.session.ID)
@@ -73,7 +76,7 @@ func (x *exchange) slide() func(*feed.View, feed.Secrets) (feed.Change, error) {
 			return feed.Change{}, fail(50173)
 		}
 		session := *old
-		session.Expires = x.now.Add(refreshLife).UTC()
+		session.Expires = x.now.Add(x.lifetimes.session(true)).UTC()
 		r := record(KindSession, session.ID.String(), &session)
 		r.Tenant = session.Tenant.String()
 		return feed.Change{Records: []feed.Record{r}}, nil

@@ -21,10 +21,12 @@ type exchange struct {
 	address   netip.Addr
 	now       time.Time
 	view      *feed.View
+	lifetimes Lifetimes
 	place     tenancy
 	form      form
 	client    *client
 	subject   subject
+	bound     *Confirmation // the key that the token shall be bound to; nil: a bearer token
 	ask       ask
 	target    target
 }
@@ -62,7 +64,7 @@ var grants = map[string]grant{
 // token is the token endpoint.
 func (s *Server) token(version int) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		x := &exchange{version: version, authority: s.Authorities.Of(r), address: web.ClientIP(r), now: s.now(), view: s.Feed.View()}
+		x := &exchange{version: version, authority: s.Authorities.Of(r), address: web.ClientIP(r), now: s.now(), view: s.Feed.View(), lifetimes: s.Lifetimes}
 		answer, err := s.issue(w, r, x)
 		s.record(r, x, err)
 		if err != nil {
@@ -88,6 +90,9 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, x *exchange) (ans
 	}
 	subject, err := s.grantOf(x.form)
 	if err != nil {
+		return nil, err
+	}
+	if x.bound, err = confirmationOf(x.form); err != nil {
 		return nil, err
 	}
 	if x.place, err = tenancyOf(x.dir(), r.PathValue("tenant")); err != nil {
@@ -120,9 +125,6 @@ func (s *Server) grantOf(f form) (grant, error) {
 	if !ok {
 		return nil, fail(70003, clip(name, 80))
 	}
-	if t := f["token_type"]; t != "" && t != "Bearer" {
-		return nil, fail(90013, "token_type '"+clip(t, 40)+"' is not supported; ask for Bearer tokens (kubelogin: without --pop-enabled)")
-	}
 	return g, nil
 }
 
@@ -132,8 +134,13 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
-		return err
+	if x.form["grant_type"] == "client_credentials" {
+		x.client = findIdentity(x.dir(), x.place, auth.id)
+	}
+	if x.client == nil {
+		if x.client, err = findClient(x.dir(), x.place, auth.id); err != nil {
+			return err
+		}
 	}
 	if x.place.word == consumers {
 		return fail(9002346, x.client.app.AppID)

@@ -13,6 +13,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -47,14 +48,15 @@ type sealerKey struct {
 	Made time.Time `json:"made"`
 }
 
-// vault seals and opens with the ring. It reads the ring once and again when it meets a newer key.
+// vault seals and opens with the ring. It reads the ring once and again when it meets the key after the newest: another replica may have
+// added one, and each adds one at a time.
 type vault struct {
 	feed   *feed.Follower
 	now    func() time.Time
 	random io.Reader
 
-	mu   sync.Mutex
-	ring *ring
+	mu   sync.Mutex // held while the ring is read or changed; whoever names a key that is not there waits, others do not
+	ring atomic.Pointer[ring]
 }
 
 // errSealed: a text was not sealed here, or for something else, or was changed.
@@ -123,10 +125,13 @@ func (v *vault) hash(ctx context.Context, purpose, code string) (string, error) 
 
 // load returns the ring, one that has key id if there is such a one.
 func (v *vault) load(ctx context.Context, id uint32) (*ring, error) {
+	if r := v.ring.Load(); r != nil && id != r.newest()+1 {
+		return r, nil
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ring != nil && id <= v.newest() {
-		return v.ring, nil
+	if r := v.ring.Load(); r != nil && id <= r.newest() {
+		return r, nil
 	}
 	kept, err := v.feed.Secret(ctx, KindVault, vaultID)
 	switch {
@@ -138,18 +143,19 @@ func (v *vault) load(ctx context.Context, id uint32) (*ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the sealing keys: %w", err)
 	}
-	return v.ring, nil
+	return v.ring.Load(), nil
 }
 
 // roll adds a sealing key when the newest has been in use for sealLife, and drops those that nothing can be sealed with any more.
 func (v *vault) roll(ctx context.Context) error {
-	if _, err := v.load(ctx, 0); err != nil {
+	r, err := v.load(ctx, 0)
+	if err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	due := func(r *ring) bool { return v.now().Sub(r.Keys[len(r.Keys)-1].Made) >= sealLife }
-	if !due(v.ring) {
+	if !due(r) {
 		return nil
 	}
 	return v.change(ctx, due)
@@ -209,11 +215,11 @@ func (v *vault) decode(body []byte) error {
 	if err := json.Unmarshal(body, r); err != nil || len(r.Keys) == 0 || len(r.Hash) != sealKey {
 		return errors.New("the sealing keys in the database cannot be read")
 	}
-	v.ring = r
+	v.ring.Store(r)
 	return nil
 }
 
-func (v *vault) newest() uint32 { return v.ring.Keys[len(v.ring.Keys)-1].ID }
+func (r *ring) newest() uint32 { return r.Keys[len(r.Keys)-1].ID }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)

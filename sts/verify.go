@@ -36,6 +36,8 @@ type Claims struct {
 	IssuedAt  int64        `json:"iat"`
 	NotBefore int64        `json:"nbf"`
 	Expires   int64        `json:"exp"`
+
+	Confirmation *Confirmation `json:"cnf"` // nil: a bearer token
 }
 
 // Client is the id of the client that the token was given to.
@@ -49,10 +51,11 @@ func (c *Claims) Client() string {
 // AppOnly reports whether the token speaks for an application and not for a user.
 func (c *Claims) AppOnly() bool { return c.IDType == "app" }
 
-// Token is a token whose signature has been checked.
+// Token is a token whose signature has been checked. One that is bound to a key has a Proof: there is no other way to get one.
 type Token struct {
 	Claims
 	KeyID string
+	Proof *Proof
 }
 
 // Hash names a token in caches without holding it.
@@ -91,9 +94,18 @@ func errRevoked(format string, args ...any) error {
 	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken").Wrap(ErrRevoked)
 }
 
-// Signed checks that this server signed the token with a key in force, or did so before: one signature check for
+// Signed checks that this server signed the bearer token with a key in force, or did so before: one signature check for
 // each token, then its hash is enough. It says nothing about time, account or session: use Check on every use.
 func (v *Verifier) Signed(view *feed.View, token []byte, hash Hash) (*Token, error) {
+	t, err := v.signed(view, token, hash)
+	if err == nil && t.Confirmation != nil {
+		return nil, errUnbound()
+	}
+	return t, err
+}
+
+// signed is Signed, of bound tokens too.
+func (v *Verifier) signed(view *feed.View, token []byte, hash Hash) (*Token, error) {
 	if t, ok := v.seen.Get(hash); ok {
 		return t, nil
 	}
@@ -160,8 +172,8 @@ func errForeign(format string, args ...any) error {
 	return fault.New(fault.Unauthenticated, format, args...).WithCode("InvalidAuthenticationToken").Wrap(ErrForeign)
 }
 
-// Check is what must hold at each use of a verified access token: key, issuer, times, kind, account and session. It
-// reads the view alone. The audience is the caller's to check.
+// Check is what must hold at each use of a verified access token: key, issuer, times, kind, proof, account and session. It
+// reads the view alone. The audience is the caller's to check, and so is the URI of a proof.
 func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 	state, dir := In(view), directory.In(view)
 	key := state.Key(t.KeyID)
@@ -178,6 +190,11 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 		return errToken("the token is not valid before %s", time.Unix(t.NotBefore, 0).UTC().Format(time.RFC3339))
 	case t.Client() == "":
 		return errToken("this is an ID token; an access token is needed")
+	}
+	if t.Proof != nil {
+		if err := t.Proof.inTime(now); err != nil {
+			return err
+		}
 	}
 	if t.AppOnly() {
 		p := dir.ServicePrincipal(t.Object)
@@ -216,6 +233,9 @@ func (v *Verifier) Until(view *feed.View, t *Token) time.Time {
 	}
 	if session := state.Session(t.Session); session != nil && !t.AppOnly() && session.Expires.Before(until) {
 		until = session.Expires
+	}
+	if t.Proof != nil && t.Proof.until().Before(until) {
+		until = t.Proof.until()
 	}
 	return until
 }

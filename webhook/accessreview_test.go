@@ -137,7 +137,7 @@ func TestAccessFollowsTheDirectory(t *testing.T) {
 	want(false, "")
 	h.advance(time.Minute)
 	want(true, "no longer in group "+limited.String())
-	h.clock.add(31 * time.Second)
+	h.clock.Advance(31 * time.Second)
 	want(true, "has lost its database")
 	h.advance(0)
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/gatehousetest"
 	"github.com/gatehouse-k8s/gatehouse/internal/pki"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
@@ -141,7 +142,7 @@ type estate struct {
 }
 
 func newEstate(b *testing.B) *estate {
-	e := &estate{house: build(b, new(clock)), b: b, ca: openCA(b, "webhooks")}
+	e := &estate{house: build(b, new(gatehousetest.Clock)), b: b, ca: openCA(b, "webhooks")}
 	e.alice = e.newUser("alice")
 	for range groupsOfUser {
 		e.newGroup(e.alice.ID)

@@ -20,11 +20,13 @@ import (
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/aks"
+	"github.com/gatehouse-k8s/gatehouse/arm"
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/gatehousetest"
+	"github.com/gatehouse-k8s/gatehouse/rbac"
 	"github.com/gatehouse-k8s/gatehouse/store"
-	"github.com/gatehouse-k8s/gatehouse/store/storetest"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
 )
@@ -35,7 +37,7 @@ const publicURL = "https://localhost:8443"
 type house struct {
 	testing.TB
 	ctx    context.Context
-	clock  *clock
+	clock  *gatehousetest.Clock
 	db     *store.DB
 	feed   *feed.Follower
 	dir    *directory.Directory
@@ -52,27 +54,6 @@ type house struct {
 
 	bound         map[directory.ID]bool
 	boundRevision int64
-}
-
-// clock is set by hand, or goes by itself while it is zero.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.now.IsZero() {
-		return time.Now()
-	}
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }
 
 // buffer is a log that can be read while it is written.
@@ -95,27 +76,22 @@ func (b *buffer) String() string {
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	return build(t, &clock{now: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)})
+	return build(t, gatehousetest.At(time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)))
 }
 
-func build(t testing.TB, c *clock) *house {
+func build(t testing.TB, c *gatehousetest.Clock) *house {
 	t.Helper()
-	h := &house{TB: t, ctx: context.Background(), log: new(buffer), bound: map[directory.ID]bool{}, clock: c}
-	h.db = storetest.Open(t, storetest.SQLite(t))
-	h.feed = &feed.Follower{Log: h.db, Now: h.clock.Now, Logger: slog.New(slog.DiscardHandler)}
-	h.must(h.feed.Start(h.ctx, parts()))
-	h.dir = &directory.Directory{Feed: h.feed, Hasher: &directory.Hasher{Cost: directory.Cost{Time: 1, Memory: 8, Threads: 1}}, Now: h.clock.Now}
-	h.keys = &sts.Keys{Feed: h.feed, Now: h.clock.Now}
-	h.must(h.keys.Ensure(h.ctx))
-	h.tenant, h.admin = h.newTenant("example.test")
+	g := gatehousetest.New(t, gatehousetest.Options{Clock: c, Domain: "example.test", Parts: parts(), Public: publicURL})
+	h := &house{
+		TB: t, ctx: context.Background(), log: new(buffer), bound: map[directory.ID]bool{},
+		clock: c, db: g.DB, feed: g.Feed, dir: g.Directory, keys: g.Keys, tokens: g.Tokens, tenant: g.Tenant, admin: g.Admin,
+	}
 	h.cluster = h.newCluster(&aks.AADProfile{Managed: true, Tenant: h.tenant.ID})
 
 	h.audit = t.TempDir() + "/audit.jsonl"
 	events, err := audit.Open(h.audit)
 	h.must(err)
 	t.Cleanup(func() { h.server.Audit.Close() }) // unless a test has read the events
-	h.tokens = sts.NewVerifier(h.feed, &sts.Authorities{Public: publicURL}, 1000)
-	h.tokens.Now = h.clock.Now
 	h.server = &webhook.Server{
 		Feed: h.feed, Tokens: h.tokens, Audit: events, Log: slog.New(slog.NewTextHandler(h.log, nil)), Now: h.clock.Now,
 		BoundGroups: func(directory.ID) (func(directory.ID) bool, int64) {
@@ -128,7 +104,9 @@ func build(t testing.TB, c *clock) *house {
 }
 
 func parts() map[string]feed.State {
-	return map[string]feed.State{directory.Part: new(directory.State), sts.Part: new(sts.State), aks.Part: new(aks.State)}
+	return map[string]feed.State{
+		directory.Part: new(directory.State), sts.Part: new(sts.State), rbac.Part: new(rbac.State), arm.Part: new(arm.State), aks.Part: new(aks.State),
+	}
 }
 
 func (h *house) must(err error) {
@@ -140,7 +118,7 @@ func (h *house) must(err error) {
 
 // advance moves the clock; the replica stays in touch with its database.
 func (h *house) advance(d time.Duration) {
-	h.clock.add(d)
+	h.clock.Advance(d)
 	h.must(h.feed.CatchUp(h.ctx))
 }
 

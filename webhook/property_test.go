@@ -40,6 +40,7 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 		groups = append(groups, h.newGroup())
 	}
 	other, _ := h.newTenant("other.test")
+	key := h.newHolder()
 	fresh := func() *webhook.Server {
 		return &webhook.Server{Feed: h.feed, Tokens: h.tokens, Now: h.clock.Now, Log: h.server.Log, BoundGroups: h.server.BoundGroups}
 	}
@@ -80,6 +81,13 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 			s.Expires = soon().Add(time.Duration(any(1e9)))
 			moments = append(moments, s.Expires)
 			h.put(sts.KindSession, s.ID.String(), &s)
+		}
+		if any(3) == 0 { // as a proof of possession, often for this cluster, of some minutes ago
+			made := h.clock.Now().Add(time.Minute - time.Duration(random.Int64N(int64(15*time.Minute)))).Truncate(time.Second)
+			moments = append(moments, made.Add(15*time.Minute))
+			u := h.cluster.ID()[any(4)/3:]
+			tokens, about = append(tokens, key.prove(h.sign(key.bind(c)), u, made)), append(about, c)
+			return
 		}
 		tokens, about = append(tokens, h.sign(c)), append(about, c)
 	}
@@ -140,7 +148,7 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 			if changed.AAD = (&aks.AADProfile{Managed: true, Tenant: h.tenant.ID}); any(6) == 0 {
 				changed.AAD.Tenant = other.ID
 			}
-			changed.AAD.AdminGroups = groups[:any(3)]
+			changed.AAD.AdminGroups, changed.AAD.RequireProof = groups[:any(3)], any(4) == 0
 			h.putCluster(&changed)
 		case 9: // bindings
 			h.bound, h.boundRevision = map[directory.ID]bool{g: true}, h.boundRevision+1
@@ -152,7 +160,7 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 			}
 		case 11: // silence, and back
 			if any(4) == 0 {
-				h.clock.add(31 * time.Second)
+				h.clock.Advance(31 * time.Second)
 			} else {
 				h.advance(0)
 			}

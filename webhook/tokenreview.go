@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/aks"
@@ -90,7 +91,7 @@ func (s *Server) review(view *feed.View, c *aks.Cluster, token []byte) []byte {
 		next.token = before.token
 	} else {
 		var err error
-		if next.token, err = s.Tokens.Signed(view, token, key.token); errors.Is(err, sts.ErrForeign) {
+		if next.token, err = s.Tokens.Presented(view, token, key.token); errors.Is(err, sts.ErrForeign) {
 			return notOurs
 		} else if err != nil {
 			return s.refuse(c, nil, audit.Denied, fault.From(err).Message, now)
@@ -127,6 +128,10 @@ func (s *Server) decide(view *feed.View, c *aks.Cluster, t *sts.Token, now time.
 		return identity{}, fault.New(fault.Unauthenticated, "the token is of tenant %s and the cluster trusts tenant %s", t.Tenant, c.AAD.Tenant)
 	case !isAudience(c.AAD, t.Audience):
 		return identity{}, fault.New(fault.Unauthenticated, "the token is for %q and not for the cluster", t.Audience)
+	case t.Proof == nil && c.AAD.RequireProof:
+		return identity{}, fault.New(fault.Unauthenticated, "the cluster requires proof of possession and this is a bearer token; kubelogin proves with --pop-enabled --pop-claims u=%s", c.ID())
+	case t.Proof != nil && !strings.EqualFold(t.Proof.URI, c.ID()):
+		return identity{}, fault.New(fault.Unauthenticated, "the proof of possession is for %.200q and not for the cluster, %s", t.Proof.URI, c.ID())
 	}
 	if err := s.Tokens.Check(view, t, now); err != nil {
 		return identity{}, err

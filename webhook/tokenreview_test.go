@@ -169,7 +169,7 @@ func TestWithdrawal(t *testing.T) {
 			bare.AAD = nil
 			h.putCluster(&bare)
 		}, "no Microsoft Entra integration"},
-		{"database silent", func(h *house, _ *directory.User, _ claims) { h.clock.add(31 * time.Second) }, "silent"},
+		{"database silent", func(h *house, _ *directory.User, _ claims) { h.clock.Advance(31 * time.Second) }, "silent"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t)
@@ -203,7 +203,7 @@ func TestPutBack(t *testing.T) {
 	h.must(h.dir.AddMembers(h.ctx, directory.System, group, feed.Window{}, alice.ID))
 	h.wantUser(token, "alice@example.test", group)
 
-	h.clock.add(31 * time.Second)
+	h.clock.Advance(31 * time.Second)
 	h.wantRefused(token, "silent")
 	h.advance(0)
 	h.wantUser(token, "alice@example.test", group)
@@ -232,7 +232,7 @@ func TestWindows(t *testing.T) {
 	slices.SortFunc(both, directory.ID.Compare)
 
 	h.wantUser(token, "alice@example.test", until)
-	h.clock.add(59*time.Second + 999*time.Millisecond)
+	h.clock.Advance(59*time.Second + 999*time.Millisecond)
 	h.must(h.feed.CatchUp(h.ctx))
 	h.wantUser(token, "alice@example.test", until)
 	h.advance(time.Millisecond)

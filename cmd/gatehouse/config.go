@@ -10,7 +10,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/seal"
+	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
 // Config is everything that can be chosen. An empty one starts a working server.
@@ -25,6 +30,10 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
+	MasterKey    seal.Source // zero: a file in the data directory, made at first start
+	OldMasterKey seal.Source // what MasterKey replaces; zero: none
+
+	Lifetimes      sts.Lifetimes
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
 
 	passwordShown bool // the command line, which every user of the machine can read, holds the database's password
@@ -66,6 +75,9 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	fs.StringVar(&c.Domain, "domain", "", "`NAME` of the tenant's domain; fixed at first start (default "+defaultDomain+")")
 	fs.StringVar(&c.Database, "database", "", "`URL` of the database, postgres://user@host/name; its password belongs in PGPASSFILE or GATEHOUSE_DATABASE, not here (default: SQLite in the data directory)")
 	fs.StringVar(&c.KubeBinary, "kube-binary", "", "`FILE` of gatehouse-kube; default: GATEHOUSE_KUBE, beside gatehouse, or in PATH")
+	var masterKey, oldMasterKey string // no Func: the flag package would print what it cannot read, which may be a key
+	fs.StringVar(&masterKey, "master-key", "", "`SOURCE` of the key that encrypts the secrets in the database: file:/path, env:NAME or kms:unix:///path/of/socket (default file:DIR/master-key, made at first start)")
+	fs.StringVar(&oldMasterKey, "old-master-key", "", "`SOURCE` of the master key before, when --master-key names a new one")
 	fs.Func("private-issuers", "`HOST[:PORT],...` of issuers of federated credentials that may be fetched from private addresses (default none)", func(list string) error {
 		for host := range strings.SplitSeq(strings.ToLower(list), ",") {
 			if host = strings.TrimSpace(host); host == "" || strings.ContainsAny(host, "/@* ") {
@@ -75,8 +87,14 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 		}
 		return nil
 	})
+	lifetimeFlag(fs, &c.Lifetimes.Access, "access-token-lifetime", sts.MinAccessLife, sts.MaxAccessLife, "of access tokens", "drawn, 60m to 90m")
+	lifetimeFlag(fs, &c.Lifetimes.Refresh, "refresh-token-lifetime", sts.MinRefreshLife, sts.MaxRefreshLife, "after which a refresh token that was not used expires", "90d")
+	lifetimeFlag(fs, &c.Lifetimes.Session, "session-lifetime", sts.MinSessionLife, sts.MaxSessionLife, "of sign-ins in browsers, at most", "90d if the person keeps it, else 24h")
 	fs.BoolVar(&c.Verbose, "verbose", false, "log every request")
 	if err := parse(fs, args, stdout, "up [flags]"); err != nil {
+		return c, err
+	}
+	if err := c.sources(masterKey, oldMasterKey); err != nil {
 		return c, err
 	}
 	c.passwordShown = hasPassword(c.Database)
@@ -84,6 +102,63 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 		c.Database = os.Getenv("GATEHOUSE_DATABASE")
 	}
 	return c, c.check()
+}
+
+// sources reads where the master keys come from.
+func (c *Config) sources(masterKey, old string) (err error) {
+	if old != "" && masterKey == "" {
+		return usageError{errors.New("--old-master-key goes with --master-key, which names the new one")}
+	}
+	for _, f := range []struct {
+		name, text string
+		into       *seal.Source
+	}{{"master-key", masterKey, &c.MasterKey}, {"old-master-key", old, &c.OldMasterKey}} {
+		if f.text == "" {
+			continue
+		}
+		if *f.into, err = seal.ParseSource(f.text); err != nil {
+			return usageError{fmt.Errorf("--%s %w", f.name, err)}
+		}
+	}
+	return nil
+}
+
+// lifetimeFlag adds a flag for a duration in a range.
+func lifetimeFlag(fs *flag.FlagSet, to *time.Duration, name string, least, most time.Duration, what, usual string) {
+	fs.Func(name, "`DURATION` "+what+", "+days(least)+" to "+days(most)+" (default "+usual+")", func(text string) error {
+		d, err := parseDuration(text)
+		if err != nil {
+			return err
+		}
+		if d < least || d > most {
+			return fmt.Errorf("it must be %s to %s", days(least), days(most))
+		}
+		*to = d
+		return nil
+	})
+}
+
+// parseDuration reads a duration as Go has it, or a number of days, such as 30d.
+func parseDuration(text string) (time.Duration, error) {
+	if number, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(number, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	} else if d, err := time.ParseDuration(text); err == nil {
+		return d, nil
+	}
+	return 0, errors.New("it is not a duration; write it like 45m, 8h or 30d")
+}
+
+// days writes a duration of whole minutes as parseDuration reads it.
+func days(d time.Duration) string {
+	switch {
+	case d%(24*time.Hour) == 0 && d > 24*time.Hour:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d/time.Minute)
 }
 
 // check refuses values that could never work, each with the flag's name.

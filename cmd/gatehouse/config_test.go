@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
 func TestParseUp(t *testing.T) {
@@ -28,6 +31,15 @@ func TestParseUp(t *testing.T) {
 		{"--private-issuers Git.example:8443,10.0.0.7", ""},
 		{"--private-issuers https://git.example", "private-issuers"},
 		{"--private-issuers a,,b", "private-issuers"},
+		{"--access-token-lifetime 10m --refresh-token-lifetime 14d --session-lifetime 8h", ""},
+		{"--access-token-lifetime 24h --refresh-token-lifetime 90d --session-lifetime 2160h", ""},
+		{"--access-token-lifetime 9m59s", "it must be 10m to 24h"},
+		{"--access-token-lifetime 24h1s", "-access-token-lifetime"},
+		{"--refresh-token-lifetime 91d", "it must be 10m to 90d"},
+		{"--session-lifetime 90", "write it like 45m, 8h or 30d"},
+		{"--session-lifetime -1d", "write it like 45m, 8h or 30d"},
+		{"--session-lifetime 0s", "it must be 10m to 90d"},
+		{"--session-lifetime 99999d", "session-lifetime"},
 		{"--nonsense", "nonsense"},
 		{"extra", `"extra"`},
 	} {
@@ -39,6 +51,8 @@ func TestParseUp(t *testing.T) {
 			t.Errorf("up %s: error %v, want one with %q", c.args, err, c.fail)
 		case strings.Contains(c.args, "Git.example") && !slices.Equal(got.PrivateIssuers, []string{"git.example:8443", "10.0.0.7"}):
 			t.Errorf("up %s: private issuers %q", c.args, got.PrivateIssuers)
+		case strings.Contains(c.args, "14d") && got.Lifetimes != (sts.Lifetimes{Access: 10 * time.Minute, Refresh: 14 * 24 * time.Hour, Session: 8 * time.Hour}):
+			t.Errorf("up %s: lifetimes %v", c.args, got.Lifetimes)
 		case strings.Contains(c.args, "Gate.example") && got.PublicURL != "https://gate.example:9443":
 			t.Errorf("up %s: public URL %q", c.args, got.PublicURL)
 		}
@@ -77,6 +91,8 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
+const aKey = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+
 func TestExecute(t *testing.T) {
 	for _, c := range []struct {
 		args           string
@@ -89,7 +105,13 @@ func TestExecute(t *testing.T) {
 		{"up --help", 0, "-data-dir", ""},
 		{"nothing", 2, "", `there is no command "nothing"`},
 		{"env --shell tcsh", 2, "", "choose sh, fish or powershell"},
+		{"env --stop", 2, "", "need --identity"},
+		{"env --identity x --form vm", 2, "", "appservice, imds or arc"},
 		{"keys --roll --withdraw x", 2, "", "exclude each other"},
+		{"up --master-key " + aKey, 2, "", "--master-key \"...\" is not file:/path, env:NAME or kms:unix:///"},
+		{"up --master-key kms:/run/kms.sock", 2, "", "--master-key \"kms:/run/kms.sock\" is not"},
+		{"up --master-key env:KEY --old-master-key " + aKey, 2, "", "--old-master-key \"...\" is not"},
+		{"up --old-master-key env:KEY", 2, "", "goes with --master-key"},
 	} {
 		var out, errs strings.Builder
 		if code := execute(context.Background(), strings.Fields(c.args), &out, &errs); code != c.code {
@@ -97,6 +119,9 @@ func TestExecute(t *testing.T) {
 		}
 		if !strings.Contains(out.String(), c.stdout) || !strings.Contains(errs.String(), c.stderr) {
 			t.Errorf("gatehouse %s: stdout %q, stderr %q", c.args, &out, &errs)
+		}
+		if strings.Contains(errs.String(), aKey) {
+			t.Errorf("gatehouse %s shows the key that was given in the wrong place", c.args)
 		}
 		if c.stdout == "" && out.Len() > 0 {
 			t.Errorf("gatehouse %s wrote to standard output: %q", c.args, &out)

@@ -16,8 +16,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/msi"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
@@ -44,6 +46,8 @@ type status struct {
 	Revision int64           `json:"revision"`
 	Tenants  []tenantStatus  `json:"tenants"` // oldest first: the facts are of the first
 	Clusters []clusterStatus `json:"clusters"`
+
+	Identities []msi.Endpoint `json:"identityEndpoints"` // that are open
 }
 
 type clusterStatus struct {
@@ -156,18 +160,62 @@ func (s *server) controlHandler() http.Handler {
 		return web.WriteJSON(w, http.StatusOK, made)
 	})
 	m.Handle("POST /keys/roll", func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.keys.Roll(r.Context()); err != nil {
+		if err := s.byOwner("keys/roll", "", s.keys.Roll(r.Context())); err != nil {
 			return err
 		}
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
 	m.Handle("POST /keys/{kid}/withdraw", func(w http.ResponseWriter, r *http.Request) error {
-		if err := s.keys.Withdraw(r.Context(), r.PathValue("kid")); err != nil {
+		if err := s.byOwner("keys/withdraw", r.PathValue("kid"), s.keys.Withdraw(r.Context(), r.PathValue("kid"))); err != nil {
 			return err
 		}
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
+	m.Handle("GET /master-key", func(w http.ResponseWriter, r *http.Request) error {
+		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
+	})
+	m.Handle("POST /master-key/roll", func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.byOwner("master-key/roll", s.sealed.Status().Master, s.sealed.Roll(r.Context())); err != nil {
+			return fault.New(fault.Unavailable, "%v", err).Wrap(err) // whoever reaches this socket may know
+		}
+		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
+	})
+	m.Handle("POST /identities", func(w http.ResponseWriter, r *http.Request) error {
+		form, err := msi.ParseForm(r.URL.Query().Get("form"))
+		if err != nil {
+			return err
+		}
+		opened, err := s.msi.Open(r.URL.Query().Get("name"), form)
+		if err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, opened)
+	})
+	m.Handle("DELETE /identities", func(w http.ResponseWriter, r *http.Request) error {
+		var form msi.Form // of all forms
+		if name := r.URL.Query().Get("form"); name != "" {
+			var err error
+			if form, err = msi.ParseForm(name); err != nil {
+				return err
+			}
+		}
+		closed, err := s.msi.Close(r.URL.Query().Get("name"), form)
+		if err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, closed)
+	})
 	return m
+}
+
+// byOwner records what the owner of the data directory has asked for, and passes on how it went.
+func (s *server) byOwner(action, target string, err error) error {
+	e := audit.Event{Address: "control socket", Action: action, Target: target, Outcome: audit.Allowed}
+	if err != nil {
+		e.Outcome, e.Reason = audit.Failed, fault.From(err).Message
+	}
+	s.audit.Record(e)
+	return err
 }
 
 func (s *server) keyList() []keyStatus {
@@ -218,6 +266,9 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 			running = "running at " + c.Endpoint
 		}
 		fmt.Fprintf(w, "cluster\t%s/%s: %s, %s\n", c.Group, c.Name, c.State, running)
+	}
+	for _, i := range s.Identities {
+		fmt.Fprintf(w, "identity\t%s: %s form, at %s since %s\n", i.Resource, i.Form, i.Address, i.Since.Format(time.RFC3339))
 	}
 	return w.Flush()
 }

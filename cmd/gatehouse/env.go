@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/front"
+	"github.com/gatehouse-k8s/gatehouse/msi"
 )
 
 // foreign are the variables that would lead a client elsewhere, or make it sign in with the credentials of a real
@@ -26,22 +27,31 @@ var foreign = []string{
 	"ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_CLIENT_CERTIFICATE", "ARM_CLIENT_CERTIFICATE_PATH", "ARM_CLIENT_CERTIFICATE_PASSWORD",
 	"ARM_TENANT_ID", "ARM_SUBSCRIPTION_ID", "ARM_ENVIRONMENT", "ARM_METADATA_HOSTNAME", "ARM_CLOUD_METADATA_URL", "ARM_OIDC_TOKEN",
 	"ARM_OIDC_REQUEST_TOKEN", "ARM_OIDC_REQUEST_URL", "ARM_USE_MSI", "ARM_MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET",
+	"IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "APPSETTING_WEBSITE_SITE_NAME", "DEFAULT_IDENTITY_CLIENT_ID",
 }
 
-const envSynopsis = `env [--data-dir DIR] [--tenant ID|DOMAIN] [--shell sh|fish|powershell]
+const envSynopsis = `env [--data-dir DIR] [--tenant ID|DOMAIN] [--shell sh|fish|powershell] [--identity NAME [--form appservice|imds|arc] [--stop]]
 
 Waits until the server is ready. Another tenant's clients get folders of their own. To use it:
   sh          eval "$(gatehouse env)"
   fish        gatehouse env --shell fish | source
-  powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression`
+  powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression
+
+With --identity, programs in this shell can also get the tokens of a managed identity, as on a resource that it is assigned to
+(az login --identity, kubelogin -l msi). That ends with --stop, or with the server.`
 
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var dir, shell, tenant string
+	var identity identityFlags
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
 	fs.StringVar(&tenant, "tenant", "", "`ID` or domain of the tenant (default: the first)")
 	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
+	identity.define(fs)
 	if err := parse(fs, args, stdout, envSynopsis); err != nil {
+		return err
+	}
+	if err := identity.check(); err != nil {
 		return err
 	}
 	print, ok := shells[shell]
@@ -60,11 +70,20 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
+	opened, err := identity.apply(ctx, dir, stderr)
+	if err != nil {
+		return err
+	}
 	var out strings.Builder
 	for _, name := range foreign {
 		print.unset(&out, name)
 	}
-	vars, dropped := environment(dir, s.facts, t, os.Getenv)
+	for _, name := range []string{"HTTP_PROXY", "http_proxy"} {
+		if ofIdentity(os.Getenv(name)) { // of an earlier --form imds
+			print.unset(&out, name)
+		}
+	}
+	vars, dropped := environment(dir, s.facts, t, opened, os.Getenv)
 	if len(dropped) > 0 {
 		fmt.Fprintf(stderr, "left %s out of NO_PROXY: with it, sign-ins would go to the real cloud\n", strings.Join(dropped, ", "))
 	}
@@ -75,15 +94,15 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	return err
 }
 
-// environment is what clients need, as name and value, to use a tenant. dropped are the entries of the user's NO_PROXY that would lead clients
-// past the proxy for a name that it answers for.
-func environment(dir string, f facts, t tenantStatus, getenv func(string) string) (vars [][2]string, dropped []string) {
+// environment is what clients need, as name and value, to use a tenant; with opened also to get an identity's tokens. dropped are the
+// entries of the user's NO_PROXY that would lead clients past the proxy for a name that it answers for.
+func environment(dir string, f facts, t tenantStatus, opened *msi.Opened, getenv func(string) string) (vars [][2]string, dropped []string) {
 	bundle := filepath.Join(dir, "ca-bundle.crt")
 	noProxy := []string{"localhost", "127.0.0.1", "::1"}
 	for _, old := range strings.Split(getenv("NO_PROXY")+","+getenv("no_proxy"), ",") {
 		switch old = strings.TrimSpace(old); {
 		case old == "" || slices.Contains(noProxy, old) || slices.Contains(dropped, old):
-		case bypasses(old, f.Domain):
+		case bypasses(old, f.Domain), opened != nil && opened.Form == msi.IMDS && bypassesMetadata(old):
 			dropped = append(dropped, old)
 		default:
 			noProxy = append(noProxy, old)
@@ -102,7 +121,7 @@ func environment(dir string, f facts, t tenantStatus, getenv func(string) string
 		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", t.ID}, {"GATEHOUSE_SUBSCRIPTION_ID", t.Subscription},
 		{"GATEHOUSE_DOMAIN", t.Domain}, {"GATEHOUSE_ADMIN", t.Admin}, {"GATEHOUSE_DATA_DIR", dir},
 	}
-	return vars, dropped
+	return append(vars, identityVariables(opened)...), dropped
 }
 
 // bypasses reports whether an entry of NO_PROXY covers a host name that the proxy answers for: it is "*", the name, or a domain

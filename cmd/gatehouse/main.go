@@ -27,6 +27,7 @@ var commands = []command{
 	{"status", "say what a running server serves", runStatus},
 	{"tenant", "create another tenant on this server, or list them", runTenant},
 	{"keys", "list, roll or withdraw the keys that sign tokens", runKeys},
+	{"master-key", "say which key encrypts the secrets in the database, or encrypt them anew", runMasterKey},
 	{"version", "print the version", runVersion},
 }
 
@@ -75,7 +76,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "gatehouse gives any Kubernetes cluster what AKS-managed Microsoft Entra integration gives an AKS cluster.\n\nusage: gatehouse COMMAND [flags]\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\n`gatehouse COMMAND --help` lists the flags of a command.\n")
 }

@@ -26,9 +26,12 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/front"
 	"github.com/gatehouse-k8s/gatehouse/graph"
+	"github.com/gatehouse-k8s/gatehouse/identity"
 	"github.com/gatehouse-k8s/gatehouse/internal/pki"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/msi"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
+	"github.com/gatehouse-k8s/gatehouse/seal"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
@@ -49,9 +52,11 @@ type server struct {
 	dir      *dataDir
 	audit    *audit.Log
 	db       *store.DB
+	sealed   *seal.Log // db, with its secrets readable
 	feed     *feed.Follower
 	keys     *sts.Keys
 	clusters *cluster.Manager
+	msi      *msi.Endpoints
 	people   *directory.Directory
 	facts    facts
 
@@ -160,13 +165,15 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	s.onStop("provisioning", clusters.Stop)
 
-	identity := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
-	identity.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
+	login := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
+	login.Lifetimes = s.config.Lifetimes
+	login.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
 	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Base: set.PublicURL, Audit: s.audit, Log: s.log}
-	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log, Providers: []arm.Provider{clusters}}
+	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log}
+	resources.Providers = []arm.Provider{clusters, &identity.Provider{Users: aks.UsersOf}}
 
 	faces := front.Faces{
-		STS: identity.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
+		STS: login.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
 		Domain: s.facts.Domain, Ready: s.whyNotReady,
 	}
 	handler := web.Requests(faces.Handler(public, ln.front.Addr().String()), s.log)
@@ -177,11 +184,14 @@ func (s *server) start(ctx context.Context) (err error) {
 	s.serve("proxy", ln.proxy, &front.Proxy{
 		Handler: handler, Certificates: cas.interception, Domain: s.facts.Domain, Upstream: front.FromEnvironment(), Log: s.log,
 	})
+	s.msi = &msi.Endpoints{Feed: s.feed, Tokens: login, Proxy: &url.URL{Scheme: "http", Host: ln.proxy.Addr().String()}, Audit: s.audit, Log: s.log}
+	s.onStop("identity endpoints", s.msi.Shutdown)
 	if err := s.serveControl(); err != nil {
 		return err
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
-		return errors.Join(s.keys.Ensure(ctx), identity.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
+		s.msi.Sweep()
+		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
 	})
 	s.setReady(nil)
 	return nil
@@ -281,7 +291,10 @@ func (s *server) background(name string, every time.Duration, task func(context.
 	})
 }
 
-// openStore opens the database and follows its feed.
+// masterKeyFile holds the master key that a first start makes when none is named.
+const masterKeyFile = "master-key"
+
+// openStore opens the database, unlocks its secrets and follows its feed.
 func (s *server) openStore(ctx context.Context) (err error) {
 	at := s.config.Database
 	if at == "" {
@@ -291,12 +304,20 @@ func (s *server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("database", func(context.Context) error { return s.db.Close() })
-	s.feed = &feed.Follower{Log: s.db, Logger: s.log}
+	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Logger: s.log}
+	if o.Master.IsZero() {
+		o.Master = seal.OwnFile(s.dir.file(masterKeyFile))
+	}
+	if s.sealed, err = seal.Open(ctx, s.db, o); err != nil {
+		return err
+	}
+	s.feed = &feed.Follower{Log: s.sealed, Logger: s.log}
 	err = s.feed.Start(ctx, map[string]feed.State{
 		directory.Part: new(directory.State),
 		sts.Part:       new(sts.State),
 		rbac.Part:      new(rbac.State),
 		arm.Part:       new(arm.State),
+		identity.Part:  new(identity.State),
 		aks.Part:       new(aks.State),
 	})
 	if err != nil {
@@ -338,7 +359,9 @@ func (s *server) whyNotReady() error {
 }
 
 func (s *server) status() status {
-	out := status{facts: s.facts, Version: version, Revision: s.feed.View().Revision, Tenants: s.tenantList(), Clusters: []clusterStatus{}}
+	out := status{
+		facts: s.facts, Version: version, Revision: s.feed.View().Revision, Tenants: s.tenantList(), Clusters: []clusterStatus{}, Identities: s.msi.List(),
+	}
 	if err := s.whyNotReady(); err != nil {
 		out.Reason = fault.From(err).Message
 	} else {

@@ -183,7 +183,7 @@ func load(want *x509.Certificate, certPath, keyPath string) (*Authority, error) 
 }
 
 func readKey(path string) (*ecdsa.PrivateKey, error) {
-	text, err := readSecret(path)
+	text, err := ReadSecret(path)
 	if err != nil {
 		return nil, err
 	}

@@ -76,8 +76,8 @@ func ownDir(dir string) error {
 	return nil
 }
 
-// readSecret reads a file that nobody else may read.
-func readSecret(path string) ([]byte, error) {
+// ReadSecret reads a file that nobody else may read. A file that others may read is an error that says how to mend it.
+func ReadSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -91,12 +91,13 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u := *r.URL
 	u.Path, u.RawPath = strings.ToLower(path), ""
 	inner.URL = &u
-	if _, pattern := m.mux.Handler(inner); pattern == "" {
+	handler, pattern := m.mux.Handler(inner)
+	if pattern == "" {
 		u.Path = path
 		m.render(w, inner, m.unrouted(inner, strings.ToLower(path)))
 		return
 	}
-	m.mux.ServeHTTP(w, inner)
+	handler.ServeHTTP(w, inner) // which sets the path values itself
 }
 
 func (m *Mux) unrouted(r *http.Request, lowered string) error {
@@ -124,7 +125,9 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 			w.Header().Set("x-ms-client-request-id", c)
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-		http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime)) // a writer without deadlines is a test's
+		if r.ContentLength != 0 { // a deadline costs HTTP/2 a message between goroutines
+			http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime)) // a writer without deadlines is a test's
+		}
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			if p := recover(); p != nil {
@@ -137,7 +140,9 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 				}
 				return
 			}
-			log.Info("request", "id", id, "method", r.Method, "host", r.Host, "path", r.URL.Path, "status", rec.status, "ms", time.Since(start).Milliseconds())
+			if log.Enabled(r.Context(), slog.LevelInfo) {
+				log.Info("request", "id", id, "method", r.Method, "host", r.Host, "path", r.URL.Path, "status", rec.status, "ms", time.Since(start).Milliseconds())
+			}
 		}()
 		next.ServeHTTP(rec, r)
 	})

@@ -79,6 +79,8 @@ var contract = []struct {
 	{"a secret is only ever read by its key", testSecret},
 	{"a secret expires by the clock", testExpiry},
 	{"a plan reads secrets as they are", testSecretInPlan},
+	{"a write sees every secret that is kept", testEachSecret},
+	{"scrubbing changes nothing that is there", testScrub},
 	{"a position of another epoch must reload", testEpoch},
 	{"a position ahead of the feed must reload", testAhead},
 	{"a position before a forgotten deletion must reload", testPrune},
@@ -564,6 +566,64 @@ func testSecretInPlan(t *trial) {
 	}))
 	if got, err := db.Secret(t.ctx, "test/thing", "a"); err != nil || string(got.Body) != "12" {
 		t.Errorf("the secret is %q (%v), want 12", got.Body, err)
+	}
+}
+
+func testEachSecret(t *trial) {
+	db := t.open()
+	now := time.Date(2026, 2, 28, 23, 59, 59, 123456000, time.UTC)
+	db.Now = func() time.Time { return now }
+	owned := secret("owned", "2", now.Add(time.Minute))
+	owned.Tenant = "t"
+	want := map[string]feed.Secret{"kept": secret("kept", "1", time.Time{}), "owned": owned, "past": secret("past", "3", now)}
+	for _, s := range want {
+		t.putSecret(db, s)
+	}
+	t.putSecret(db, secret("gone", "4", time.Time{}))
+	t.putSecret(db, feed.Secret{Record: deleted("gone")})
+	t.put(db, thing("record", "5"))
+	enough := errors.New("enough")
+	t.try(db.Write(t.ctx, func(tx feed.Tx) error {
+		got := map[string]feed.Secret{}
+		t.try(tx.EachSecret(t.ctx, func(s feed.Secret) error {
+			got[s.Key] = s
+			return nil
+		}))
+		for key, w := range want {
+			if g := got[key]; !same(g.Record, w.Record) || !g.Expires.Equal(w.Expires) {
+				t.Errorf("%s is %v, want %v", key, g, w)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("there are %d secrets, want %d", len(got), len(want))
+		}
+		calls := 0
+		err := tx.EachSecret(t.ctx, func(feed.Secret) error {
+			calls++
+			return enough
+		})
+		if err != enough || calls != 1 {
+			t.Errorf("got error %v after %d calls", err, calls)
+		}
+		_, err = tx.Append(t.ctx, feed.Change{Secrets: []feed.Secret{secret("kept", "after", time.Time{})}})
+		return err
+	}))
+}
+
+func testScrub(t *trial) {
+	db, other := t.open(), t.open()
+	t.putSecret(db, secret("a", "1", time.Time{}), secret("b", "1", time.Time{}))
+	at := t.put(db, thing("a", "1"))
+	t.try(db.Scrub(t.ctx, false))
+	t.try(db.Scrub(t.ctx, true))
+	for _, db := range []*store.DB{db, other} {
+		t.wantState(db, thing("a", "1"))
+		if got, err := db.Secret(t.ctx, "test/thing", "b"); err != nil || string(got.Body) != "1" {
+			t.Errorf("the secret is %v (%v)", got, err)
+		}
+	}
+	if next := t.put(other, thing("b", "1")); next.Epoch != at.Epoch || next.Revision != at.Revision+1 {
+		t.Errorf("%v follows %v", next, at)
 	}
 }
 

@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestKilledBetweenSteps kills the server between any two steps of a sign-in and starts it again. Whoever was in the middle of one goes on where
+// they were: what a page or an answer confirmed still holds.
+func TestKilledBetweenSteps(t *testing.T) {
+	d := up(t, "--listen", freePort(t), "--proxy-listen", freePort(t))
+	again := func() {
+		d.kill()
+		d.start()
+	}
+	p := &person{deployment: d, http: d.http()}
+	p.http.Jar, _ = cookiejar.New(nil)
+	p.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	base := d.env["GATEHOUSE_URL"]
+	token := "https://login.microsoftonline.com/" + d.env["GATEHOUSE_TENANT_ID"] + "/oauth2/v2.0/token"
+
+	device := p.post("https://login.microsoftonline.com/organizations/oauth2/v2.0/devicecode", url.Values{"client_id": {aksClient}, "scope": {aksServer + "/.default offline_access"}})
+	var started struct {
+		User   string `json:"user_code"`
+		Device string `json:"device_code"`
+	}
+	if err := json.Unmarshal([]byte(device.body), &started); err != nil || started.User == "" {
+		t.Fatalf("device code: %s", device.body)
+	}
+	again()
+	page := p.get(base + "/devicelogin")
+	again()
+	page = p.submit(page, "code", url.Values{"otc": {started.User}})
+	again()
+	page = p.submit(page, "signin", url.Values{"loginfmt": {d.env["GATEHOUSE_ADMIN"]}, "passwd": {d.adminPassword()}})
+	again()
+	p.submit(page, "confirm", url.Values{"action": {"continue"}})
+	again()
+	poll := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "client_id": {aksClient}, "device_code": {started.Device}}
+	bought := p.tokens(p.post(token, poll))
+	again()
+	if r := p.post(token, poll); !strings.Contains(r.body, "AADSTS") || r.status == http.StatusOK {
+		t.Errorf("a device code that was redeemed: %d %s", r.status, r.body)
+	}
+	p.tokens(p.post(token, url.Values{"grant_type": {"refresh_token"}, "client_id": {aksClient}, "refresh_token": {bought.Refresh}, "scope": {aksServer + "/.default"}}))
+
+	verifier := strings.Repeat("v", 64)
+	sum := sha256.Sum256([]byte(verifier))
+	ask := url.Values{
+		"client_id": {azureCLI}, "response_type": {"code"}, "redirect_uri": {"http://localhost:1"}, "scope": {"https://graph.microsoft.com/.default openid offline_access"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
+	}
+	authorize := base + "/organizations/oauth2/v2.0/authorize?" + ask.Encode()
+	page = p.get(authorize)
+	again()
+	redeem := url.Values{"grant_type": {"authorization_code"}, "client_id": {azureCLI}, "redirect_uri": {"http://localhost:1"}, "code_verifier": {verifier}}
+	redeem.Set("code", p.code(p.submit(page, "signin", url.Values{"loginfmt": {d.env["GATEHOUSE_ADMIN"]}, "passwd": {d.adminPassword()}})))
+	again()
+	mine := p.tokens(p.post(token, redeem))
+	again()
+	if status, body := d.call("GET", "https://graph.microsoft.com/v1.0/me", mine.Access, nil); status != http.StatusOK {
+		t.Errorf("a token that was handed out: %d %s", status, body)
+	}
+	if p.code(p.get(authorize+"&prompt=none")) == "" {
+		t.Error("the browser's session is gone")
+	}
+	again()
+	if r := p.post(token, redeem); !strings.Contains(r.body, "AADSTS54005") {
+		t.Errorf("a code that was redeemed: %d %s", r.status, r.body)
+	}
+}
+
+// person is somebody at a browser that runs no scripts.
+type person struct {
+	*deployment
+	http *http.Client
+}
+
+// page is what the browser shows.
+type page struct {
+	at     *url.URL
+	status int
+	body   string
+	header http.Header
+}
+
+func (p *person) get(at string) page {
+	p.t.Helper()
+	res, err := p.http.Get(at)
+	return p.read(res, err)
+}
+
+func (p *person) post(at string, form url.Values) page {
+	p.t.Helper()
+	res, err := p.http.PostForm(at, form)
+	return p.read(res, err)
+}
+
+func (p *person) read(res *http.Response, err error) page {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var body bytes.Buffer
+	if _, err := io.Copy(&body, res.Body); err != nil {
+		p.t.Fatal(err)
+	}
+	return page{res.Request.URL, res.StatusCode, body.String(), res.Header}
+}
+
+var (
+	formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
+	formState  = regexp.MustCompile(`name="state" value="([^"]*)"`)
+)
+
+// submit fills in the form of a page that must be the named one.
+func (p *person) submit(at page, name string, fields url.Values) page {
+	p.t.Helper()
+	action, state := formAction.FindStringSubmatch(at.body), formState.FindStringSubmatch(at.body)
+	if !strings.Contains(at.body, `data-page="`+name+`"`) || action == nil || state == nil {
+		p.t.Fatalf("want the page %q, got %d %s", name, at.status, at.body)
+	}
+	to, err := at.at.Parse(html.UnescapeString(action[1]))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	fields.Set("state", html.UnescapeString(state[1]))
+	return p.post(to.String(), fields)
+}
+
+// code is what a page sends the browser to the application with.
+func (p *person) code(at page) string {
+	p.t.Helper()
+	to, err := url.Parse(at.header.Get("Location"))
+	if err != nil || to.Query().Get("code") == "" {
+		p.t.Fatalf("want a code for the application, got %d %s %s", at.status, at.header.Get("Location"), at.body)
+	}
+	return to.Query().Get("code")
+}
+
+func (p *person) tokens(at page) (out tokens) {
+	p.t.Helper()
+	if err := json.Unmarshal([]byte(at.body), &out); err != nil || at.status != http.StatusOK || out.Access == "" || out.Refresh == "" {
+		p.t.Fatalf("want tokens, got %d %s", at.status, at.body)
+	}
+	return out
+}
