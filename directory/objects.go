@@ -71,6 +71,9 @@ type User struct {
 	// SessionsValidFrom ends every session and token that began before it, in Unix nanoseconds: set by a password
 	// change and by revoking all sessions (Graph signInSessionsValidFromDateTime).
 	SessionsValidFrom int64 `json:"sessionsValidFrom,omitempty"`
+
+	MFA     string   `json:"perUserMfaState,omitempty"` // see PerUserMFA
+	Methods []Method `json:"methods,omitempty"`         // second factors; their secret halves are under KindFactors
 }
 
 // Group is a set of principals.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
@@ -53,9 +54,15 @@ func (d *Directory) CreateUser(ctx context.Context, by Actor, u NewUser) (*User,
 	return &user, nil
 }
 
+// endSessions ends every session and token of the user that began before now. Two that happen at once are still one after the other:
+// what began with the first ends with the second.
+func (u *User) endSessions(now time.Time) {
+	u.SessionsValidFrom = max(now.UnixNano(), u.SessionsValidFrom+1)
+}
+
 // UserPatch is what PatchUser takes.
 type UserPatch struct {
-	Change     func(*User) // edits a copy; it may not change the id or the tenant. May be nil
+	Change     func(*User) // edits a copy; it may not change id, tenant or second factors. May be nil
 	Password   string      // the new one; empty: it stays
 	MustChange *bool       // whether the password must be changed at the next sign-in; nil: as it is, or no with a new one
 }
@@ -81,13 +88,14 @@ func (d *Directory) PatchUser(ctx context.Context, by Actor, id ID, patch UserPa
 		if patch.Change != nil {
 			patch.Change(&user)
 		}
-		user.ID, user.Tenant, user.Created, user.External = old.ID, old.Tenant, old.Created, old.External
+		user.ID, user.Tenant, user.Created, user.MFA, user.Methods, user.External = old.ID, old.Tenant, old.Created, old.MFA, old.Methods, old.External
 		if user.External != nil && (hash != nil || patch.MustChange != nil) {
 			return fault.New(fault.Invalid, "The password of a guest belongs to the account %s in its own organization; it is changed there.", user.External.Address).
 				At("passwordProfile").WithCode("Request_BadRequest")
 		}
 		if hash != nil {
-			user.SessionsValidFrom, user.MustChange = p.now.UnixNano(), false
+			user.MustChange = false
+			user.endSessions(p.now)
 			p.putSecret(KindPassword, id.String(), user.Tenant, hash, noExpiry)
 		}
 		if patch.MustChange != nil {
@@ -123,28 +131,29 @@ func (d *Directory) ResetPassword(ctx context.Context, by Actor, id ID, password
 var ErrWrongPassword = fault.New(fault.Invalid, "The currentPassword is not the account's present password; give the one you signed in with.").
 	At("currentPassword").WithCode("Request_BadRequest")
 
-// ChangePassword replaces a user's own password, given the present one. It ends the user's sessions and tokens. The
+// ChangePassword replaces a user's own password, given the present one. It ends the user's sessions and tokens, and returns the
+// SessionsValidFrom that it wrote: a session of whoever changed it begins there, and ends with whatever ends sessions after it. The
 // caller limits how often it may be tried.
-func (d *Directory) ChangePassword(ctx context.Context, by Actor, current, next string) error {
+func (d *Directory) ChangePassword(ctx context.Context, by Actor, current, next string) (validFrom int64, err error) {
 	u := d.State().User(by.ID)
 	if u == nil {
-		return ErrNoObject(by.ID.String())
+		return 0, ErrNoObject(by.ID.String())
 	}
 	kept, err := d.Feed.Secret(ctx, KindPassword, u.ID.String())
 	if err != nil && !errors.Is(err, feed.ErrNoSecret) {
-		return fmt.Errorf("read the password hash of %s: %w", u.ID, err)
+		return 0, fmt.Errorf("read the password hash of %s: %w", u.ID, err)
 	}
 	if ok, err := d.Hasher.Verify(ctx, kept.Body, current); err != nil || !ok {
-		return cmp.Or(err, error(ErrWrongPassword))
+		return 0, cmp.Or(err, error(ErrWrongPassword))
 	}
 	if next == current {
-		return fault.New(fault.Invalid, "The newPassword is the present one; choose another.").At("newPassword").WithCode("Request_BadRequest")
+		return 0, fault.New(fault.Invalid, "The newPassword is the present one; choose another.").At("newPassword").WithCode("Request_BadRequest")
 	}
 	hash, err := d.newHash(ctx, next, u.UPN)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return d.update(ctx, by, func(p *plan) error {
+	err = d.update(ctx, by, func(p *plan) error {
 		old := p.User(u.ID)
 		now, err := p.secrets.Secret(ctx, KindPassword, u.ID.String())
 		if err != nil && !errors.Is(err, feed.ErrNoSecret) {
@@ -154,11 +163,14 @@ func (d *Directory) ChangePassword(ctx context.Context, by Actor, current, next 
 			return ErrWrongPassword
 		}
 		user := *old
-		user.SessionsValidFrom, user.MustChange = p.now.UnixNano(), false
+		user.MustChange = false
+		user.endSessions(p.now)
+		validFrom = user.SessionsValidFrom
 		p.put(KindUser, user.ID.String(), user.Tenant, &user)
 		p.putSecret(KindPassword, user.ID.String(), user.Tenant, hash, noExpiry)
 		return nil
 	})
+	return validFrom, err
 }
 
 // newHash hashes a password that the rules allow.
@@ -177,7 +189,7 @@ func (d *Directory) RevokeSessions(ctx context.Context, by Actor, id ID) error {
 			return err
 		}
 		user := *old
-		user.SessionsValidFrom = p.now.UnixNano()
+		user.endSessions(p.now)
 		p.put(KindUser, id.String(), user.Tenant, &user)
 		return nil
 	})
@@ -196,6 +208,7 @@ func (d *Directory) DeleteUser(ctx context.Context, by Actor, id ID) error {
 		p.unlink(id, user.Tenant)
 		p.delete(KindUser, id.String(), user.Tenant)
 		p.putSecret(KindPassword, id.String(), user.Tenant, nil, noExpiry)
+		p.putSecret(KindFactors, id.String(), user.Tenant, nil, noExpiry)
 		return nil
 	})
 }

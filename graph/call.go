@@ -53,6 +53,11 @@ var (
 
 // route adds a route under the API's version.
 func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) error) {
+	s.routeAt(m, version, pattern, n, answer)
+}
+
+// routeAt adds a route under a version.
+func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer func(*call) error) {
 	method, path, _ := strings.Cut(pattern, " ")
 	m.Handle(method+" "+version+path, func(w http.ResponseWriter, r *http.Request) error {
 		c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now()}

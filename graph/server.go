@@ -17,7 +17,7 @@ import (
 // cloudHost is the name under which clients of the public cloud know this API.
 const cloudHost = "graph.microsoft.com"
 
-// version is the only version of the API that is served, as the first segment of every path.
+// version is the version of the API, as the first segment of every path but the few that only beta has.
 const version = "/v1.0"
 
 // Server is the HTTP face of the directory.
@@ -39,6 +39,7 @@ func (s *Server) Handler() http.Handler {
 	s.once.Do(func() { s.guesses = newGuesses(s.now) })
 	m := web.NewMux(s.render)
 	s.mountUsers(m)
+	s.mountAuthentication(m)
 	s.mountInvitations(m)
 	s.mountGroups(m)
 	s.mountApplications(m)

@@ -255,7 +255,7 @@ func (c *call) changePassword() error {
 	if err := c.guesses.allow(c.token.Object); err != nil {
 		return err
 	}
-	if err := c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next); err != nil {
+	if _, err := c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next); err != nil {
 		return err
 	}
 	c.guesses.right(c.token.Object)

@@ -60,6 +60,7 @@ func Open(ctx context.Context, s Store, o Options) (*Log, error) {
 	if err := l.unlock(ctx); err != nil {
 		return nil, err
 	}
+	l.options.Old = Source{} // has done its work
 	if l.key.Load().Scrub {
 		if err := l.scrub(ctx); err != nil {
 			l.logger().Warn("what the database held before its secrets were sealed anew may still be in its files; it will be tried again", "err", err)
@@ -96,7 +97,8 @@ func (l *Log) unlock(ctx context.Context) error {
 		return l.missed(record, fmt.Errorf("--old-master-key: %w", err))
 	}
 	if key, err = l.unwrap(ctx, record, old); err != nil {
-		return l.missed(record, fmt.Errorf("neither the new master key %s nor the old one %s opens it: %w", l.master, old, err))
+		l.master = old
+		return l.missed(record, err)
 	}
 	l.hold(key, body)
 	return l.replace(ctx, func(now *dataKey) bool { return bytes.Equal(now.ID, key.ID) }, true)
@@ -116,8 +118,11 @@ func (l *Log) missed(r keyRecord, err error) error {
 		if m, ok := l.master.(*local); ok {
 			given += " (" + m.id + ")"
 		}
-		return fmt.Errorf("%s is not the master key of %s, whose secrets are sealed under %s; name that one with --master-key or, to change to this one, with --old-master-key",
-			given, l.store, held)
+		remedy := "name that one with --master-key or, to change to this one, with --old-master-key"
+		if !l.options.Old.IsZero() {
+			given, remedy = "--old-master-key "+given, "name that one"
+		}
+		return fmt.Errorf("%s is not the master key of %s, whose secrets are sealed under %s; %s", given, l.store, held, remedy)
 	}
 	return fmt.Errorf("the secrets in %s are sealed under %s: %w", l.store, held, err)
 }

@@ -128,11 +128,12 @@ func (q *authRequest) name() string {
 }
 
 // authenticated goes on with a user who has just proved who they are.
-func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.User, proved time.Time) error {
-	session, err := s.establish(ctx, v, user, proved)
+func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.User) error {
+	session, err := s.establish(ctx, v, user)
 	if err != nil {
 		return err
 	}
+	v.state.From = directory.ID{}
 	return s.proceed(ctx, v, account{session, user})
 }
 
@@ -157,6 +158,12 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	t, err := s.check(q, tenant)
 	if err != nil {
 		return err
+	}
+	if missing := s.decide(v, a.user, a.session.AMR, t); missing != nil {
+		if q.prompts(promptNone) {
+			return missing
+		}
+		return s.stepUp(ctx, v, a, missing)
 	}
 	if q.prompts(promptConsent) && v.state.Step != stepConsent {
 		return s.showConsent(v, a, tenant, t)
@@ -221,8 +228,14 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 		"error": {entry.error}, "error_description": {s.describe(f, v.r)},
 		"error_uri": {s.Authorities.Public + "/error?code=" + f.fault.Code[len("AADSTS"):]},
 	}
+	if entry.v1 != "" { // what version 1 has always called it is OpenID Connect's name
+		answer.Set("error", entry.v1)
+	}
 	if f.suberror != "" {
 		answer.Set("error_subcode", f.suberror)
+	}
+	if f.claims != "" {
+		answer.Set("claims", f.claims)
 	}
 	return s.respond(v, v.state.Request, answer)
 }
@@ -266,19 +279,16 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	switch v.state.Step {
-	case stepSignIn:
-		v.state.Keep = v.form["LoginOptions"] == "1"
-		err = s.stepSignIn(ctx, v)
-	case stepPassword:
-		err = s.stepPassword(ctx, v)
-	case stepPick:
+	switch proof := proofSteps[v.state.Step]; {
+	case proof != nil:
+		err = proof(s, ctx, v)
+	case v.state.Step == stepPick:
 		err = s.stepPick(ctx, v)
-	case stepReview:
+	case v.state.Step == stepReview:
 		err = s.resume(ctx, v, func(a account) error {
 			return s.stepReview(ctx, v, a.user, func() error { return s.proceed(ctx, v, a) })
 		})
-	case stepConsent:
+	case v.state.Step == stepConsent:
 		err = s.resume(ctx, v, func(a account) error { return s.stepConsent(ctx, v, a) })
 	default:
 		return fail(90013, "the form is not one of this page; start the sign-in in your application again")

@@ -259,7 +259,8 @@ func TestBrowserSessionEnds(t *testing.T) {
 	for name, end := range map[string]func(*world, *http.Client){
 		"disabled": func(w *world, _ *http.Client) { w.setUser(w.alice.ID, func(u *directory.User) { u.Enabled = false }) },
 		"password changed": func(w *world, _ *http.Client) {
-			must(w.t, w.dir.ChangePassword(w.t.Context(), directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Fresh-Paint-11"))
+			_, err := w.dir.ChangePassword(w.t.Context(), directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Fresh-Paint-11")
+			must(w.t, err)
 		},
 		"sessions revoked": func(w *world, _ *http.Client) {
 			must(w.t, w.dir.RevokeSessions(w.t.Context(), directory.System, w.alice.ID))

@@ -1,7 +1,6 @@
 package sts
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ const (
 // authParameters are those that are read. id_token_hint does not go into an address.
 var authParameters = []string{
 	"client_id", "redirect_uri", "response_type", "response_mode", "scope", "resource", "state", "nonce", "code_challenge", "code_challenge_method",
-	"prompt", "login_hint", "domain_hint", "max_age", "claims", "client_info", "request", "request_uri", "registration",
+	"prompt", "login_hint", "domain_hint", "max_age", "claims", "acr_values", "amr_values", "client_info", "request", "request_uri", "registration",
 }
 
 // authRequest is what an application sent a browser here for, checked.
@@ -50,6 +49,7 @@ type authRequest struct {
 	Domain    string       `json:"d,omitempty"` // domain_hint
 	MaxAge    *int64       `json:"x,omitempty"` // seconds
 	Info      bool         `json:"f,omitempty"` // client_info is wanted
+	MFA       bool         `json:"w,omitempty"` // a second factor is wanted
 	Redeem    directory.ID `json:"g,omitzero"`  // no application asks: this guest's invitation was opened
 }
 
@@ -119,11 +119,8 @@ func (q *authRequest) read(f form) error {
 			return fail(90013, "the parameter "+name+" is not supported; send its contents as parameters")
 		}
 	}
-	if claims := f["claims"]; claims != "" {
-		var object map[string]json.RawMessage
-		if json.Unmarshal([]byte(claims), &object) != nil || object == nil {
-			return fail(90013, "claims is not a JSON object")
-		}
+	if q.MFA, err = wantsMFA(f); err != nil {
+		return err
 	}
 	if err := q.readPrompt(f); err != nil {
 		return err

@@ -2,6 +2,7 @@ package sts
 
 import (
 	"context"
+	"encoding/base32"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -110,6 +112,100 @@ func TestSignInPagesInChromium(t *testing.T) {
 	do(submit, chromedp.WaitVisible(`[data-page=done]`))
 	shoot("f-signed-out")
 	do(at(), chromedp.WaitVisible(`[data-page=signin]`))
+}
+
+// TestSecondFactorInChromium enrols an authenticator app and a passkey and signs in with both, with the keyboard alone where people type.
+func TestSecondFactorInChromium(t *testing.T) {
+	w := newWorld(t)
+	w.srv.Authorities.Public = strings.Replace(w.http.URL, "127.0.0.1", "localhost", 1)
+	public := w.srv.Authorities.Public
+	w.setMFA(w.alice, directory.MFAEnforced)
+	do, shoot := w.chromium(t)
+	do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		if _, err := cdp.Call(ctx, target, webauthn.Enable, webauthn.EnableParams{}); err != nil {
+			return err
+		}
+		_, err := cdp.Call(ctx, target, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+			Protocol: "ctap2", Ctap2version: "ctap2_1", Transport: "internal", HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		}})
+		return err
+	}))
+	var seed []byte
+	keys := chromedp.KeyEvent
+	at := func(page string) chromedp.Action[chromedp.Void] {
+		return chromedp.WaitVisible(`[data-page=` + page + `]`)
+	}
+	// tabTo moves the focus forward to an element, as a person without a mouse does.
+	tabTo := func(id string) chromedp.Action[chromedp.Void] {
+		return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+			for range 30 {
+				if err := chromedp.Do(ctx, keys("\t")); err != nil {
+					return err
+				}
+				focus, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.activeElement.id`))
+				if err != nil || focus == id {
+					return err
+				}
+			}
+			return fmt.Errorf("the focus never comes to %s", id)
+		})
+	}
+	signIn := func() {
+		do(at("signin"), keys(aliceName+"\t"+alicePassword+"\r"))
+	}
+	do(chromedp.Navigate(public + "/myaccount"))
+	do(at("signin"))
+	shoot("k-signin-passkey")
+	signIn()
+	do(at("enrol"), chromedp.WaitVisible(`#passkey`), chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		text, err := chromedp.Run(ctx, chromedp.Text(`#secret`))
+		if err == nil {
+			seed, err = base32.StdEncoding.DecodeString(strings.ReplaceAll(text, " ", ""))
+		}
+		return err
+	}))
+	shoot("l-enrol")
+	do(keys("000000\r"), chromedp.WaitVisible(`[role=alert]`))
+	shoot("m-enrol-wrong")
+	do(keys(w.totp(seed)+"\r"), at("codes"))
+	shoot("n-codes")
+	do(tabTo("idSIButton9"), keys("\r"), at("account"))
+	shoot("o-account")
+	do(tabTo("addpasskey"), keys("\r"), chromedp.WaitVisible(`#passkey`))
+	shoot("p-passkey")
+	do(tabTo("passkey"), keys("\r"), at("account"))
+	shoot("q-account-passkey")
+	if got := w.named("Alice.A").Methods; len(got) != 2 || got[1].Kind != directory.MethodPasskey {
+		t.Fatalf("methods %+v", got)
+	}
+	do(tabTo("everywhere"), keys("\r"), at("done"))
+	shoot("r-everywhere")
+	w.pass(time.Second)
+
+	client := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(rw, `<p id="came">%t</p>`, r.FormValue("code") != "")
+	}))
+	t.Cleanup(client.Close)
+	authorize := func(pairs ...string) chromedp.Action[chromedp.Void] {
+		here := strings.Replace(client.URL, "127.0.0.1", "localhost", 1)
+		return chromedp.Navigate(public + w.authorizeURL(append([]string{"redirect_uri", here}, pairs...)...))
+	}
+	do(authorize(), at("signin"), chromedp.WaitVisible(`#passkey`), chromedp.Click(`#passkey`), chromedp.WaitVisible(`#came`))
+	do(authorize("prompt", "login"))
+	signIn()
+	do(at("second"), chromedp.WaitVisible(`#passkey`))
+	shoot("s-second")
+	do(chromedp.Click(`summary`), chromedp.WaitVisible(`#recovery`))
+	shoot("t-second-recovery")
+	do(chromedp.Click(`#passkey`), chromedp.WaitVisible(`#came`))
+	do(authorize("prompt", "login"))
+	signIn()
+	do(at("second"), keys("000000\r"), chromedp.WaitVisible(`[role=alert]`))
+	shoot("u-second-wrong")
+	do(keys(w.totp(seed)+"\r"), chromedp.WaitVisible(`#came`))
+	do(chromedp.Navigate(public+"/myaccount"), at("account"), tabTo("password"), keys("\r"), at("password"))
+	shoot("v-password")
 }
 
 // TestSignInByKeyboard signs in, picks an account, consents and signs out without a pointer: every control can be reached in the order of

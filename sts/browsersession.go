@@ -98,9 +98,10 @@ func accountOf(v *feed.View, id directory.ID, now time.Time) (account, bool) {
 	return account{session, user}, true
 }
 
-// establish begins the browser session of a user who has proved who they are. The browser gets a new cookie: whoever knew, or planted,
-// the one before has nothing.
-func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, proved time.Time) (*Session, error) {
+// establish begins the browser session of a user who has proved who they are, as the visit's state says. The browser gets a new cookie:
+// whoever knew, or planted, the one before has nothing. When more was shown in a session that there was, the new one takes its place
+// and lasts no longer.
+func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) (*Session, error) {
 	raw := make([]byte, 32)
 	if _, err := io.ReadFull(s.random(), raw); err != nil {
 		return nil, fmt.Errorf("make a cookie: %w", err)
@@ -120,7 +121,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 	}
 	life := s.Lifetimes.browser(v.state.Keep)
 	session := &Session{
-		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: proved.UnixNano(), AMR: []string{"pwd"},
+		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: v.state.Proved, AMR: v.state.AMR, Fresh: v.state.Fresh,
 		Expires: v.now.Add(life).UTC(), Browser: true,
 	}
 	keep := false
@@ -132,8 +133,15 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User, 
 		if err != nil {
 			return feed.Change{}, err
 		}
-		c := feed.Change{Records: []feed.Record{sessionRecord(session)}}
 		b := browser{Keep: v.state.Keep}
+		if from := v.state.From; !from.IsZero() {
+			a, ok := accountOf(view, from, v.now)
+			if !ok || a.user.ID != user.ID || !slices.Contains(before.Sessions, from) {
+				return feed.Change{}, fail(50173)
+			}
+			b.Keep, session.Expires = before.Keep, a.session.Expires
+		}
+		c := feed.Change{Records: []feed.Record{sessionRecord(session)}}
 		for _, id := range before.Sessions {
 			switch a, ok := accountOf(view, id, v.now); {
 			case !ok:

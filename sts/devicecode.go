@@ -53,11 +53,13 @@ type deviceFlow struct {
 	Address  string       `json:"address"` // that the code was asked for from
 	Asked    time.Time    `json:"asked"`
 	Expires  time.Time    `json:"expires"`
-	UserCode string       `json:"userCode"` // the key of the user code's secret
+	UserCode string       `json:"userCode"`      // the key of the user code's secret
+	MFA      bool         `json:"mfa,omitempty"` // a second factor is wanted
 
 	// Of an approved flow.
 	User   directory.ID `json:"user,omitzero"`    // at home
-	Proved int64        `json:"proved,omitempty"` // when the user's password was checked, Unix nanoseconds
+	Proved int64        `json:"proved,omitempty"` // when the user proved who they are, Unix nanoseconds
+	AMR    []string     `json:"amr,omitempty"`    // and how
 }
 
 // deviceAnswerV2 is the answer of RFC 8628 section 3.2, in Entra's shape.
@@ -132,8 +134,12 @@ func (s *Server) newFlow(w http.ResponseWriter, r *http.Request, version int) (*
 	if err != nil {
 		return nil, err
 	}
+	mfa, err := wantsMFA(f)
+	if err != nil {
+		return nil, err
+	}
 	now := s.now().UTC()
-	flow := &deviceFlow{State: flowPending, Client: c.app.AppID, Ask: a, Address: from.String(), Asked: now, Expires: now.Add(deviceLife)}
+	flow := &deviceFlow{State: flowPending, Client: c.app.AppID, Ask: a, MFA: mfa, Address: from.String(), Asked: now, Expires: now.Add(deviceLife)}
 	if place.tenant != nil {
 		flow.Tenant = place.tenant.ID
 		if _, err := a.resolve(dir, place.tenant); err != nil {
@@ -223,7 +229,7 @@ func (s *Server) redeemDeviceCode(ctx context.Context, x *exchange) error {
 	if tenant == nil {
 		tenant = x.dir().Tenant(flow.Tenant) // nil: home
 	}
-	session, err := s.newSession(home, x.client, time.Unix(0, flow.Proved), "pwd")
+	session, err := s.newSession(home, x.client, time.Unix(0, flow.Proved), flow.AMR...)
 	if err != nil {
 		return err
 	}

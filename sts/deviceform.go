@@ -13,12 +13,14 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/go-webauthn/webauthn/webauthn"
+
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
 const pageLife = 15 * time.Minute
 
-// surface is one of the two places where people sign in. Each seals its state for itself and has a cookie of its own, so that
+// surface is one of the places where people sign in. Each seals its state for itself and has a cookie of its own, so that
 // a form of one is worth nothing at the other.
 type surface struct {
 	path    string // where forms go
@@ -27,8 +29,9 @@ type surface struct {
 }
 
 var (
-	devicePage = &surface{"/devicelogin", "device page", "__Host-gatehouse-device"}
-	signInPage = &surface{"/signin", "sign-in page", "__Host-gatehouse-signin"}
+	devicePage  = &surface{"/devicelogin", "device page", "__Host-gatehouse-device"}
+	signInPage  = &surface{"/signin", "sign-in page", "__Host-gatehouse-signin"}
+	accountPage = &surface{"/myaccount", "account page", "__Host-gatehouse-account"}
 )
 
 // errStale: a form's state is not this browser's, or too old.
@@ -42,7 +45,16 @@ type pageState struct {
 	Until  int64        `json:"u"`           // Unix seconds
 	Flow   string       `json:"f,omitempty"` // of the device page
 	User   directory.ID `json:"o,omitzero"`
-	Proved int64        `json:"p,omitempty"` // when the password was checked, Unix nanoseconds
+	Proved int64        `json:"p,omitempty"` // when the sign-in began that the user proved, Unix nanoseconds
+	AMR    []string     `json:"m,omitempty"` // what the user has shown
+	Fresh  int64        `json:"e,omitempty"` // when the user last showed something, Unix nanoseconds
+	From   directory.ID `json:"b,omitzero"`  // the browser session in which the user shows more
+
+	// Of the second factor: what is being enrolled or asked for.
+	Method   directory.ID          `json:"i,omitzero"`
+	Seed     []byte                `json:"t,omitempty"`
+	Ceremony *webauthn.SessionData `json:"w,omitempty"`
+	Then     string                `json:"h,omitempty"` // what the person of the account page wants to do
 
 	// Of the sign-in page.
 	Request *authRequest `json:"r,omitempty"`
@@ -65,12 +77,17 @@ func (s *Server) showSignIn(v *visit, status int, name, problem string) error {
 	if t := v.tenant(directory.In(s.Feed.View())); t != nil {
 		view.Tenant = t.DisplayName
 	}
+	v.state.From = directory.ID{}
+	var err error
+	if view.Passkey, err = s.askPasskey(v.r.Context(), v, nil); err != nil {
+		return err
+	}
 	return s.showForm(v, status, "signin", view)
 }
 
 func (s *Server) showPassword(v *visit, status int, u *directory.User, problem string) error {
 	v.state.Step = stepPassword
-	view := pageView{Title: "Update your password", Account: u.UPN, Error: problem}
+	view := pageView{Title: "Update your password", Account: u.UPN, Error: problem, Own: v.on == accountPage && !u.MustChange}
 	if v.on == devicePage {
 		view.Step = 2
 	}
@@ -120,6 +137,9 @@ func (s *Server) showForm(v *visit, status int, name string, view pageView) erro
 	}
 	if len(view.State) > maxSealed {
 		return fail(90013, "the request's parameters are too long together; shorten state")
+	}
+	if view.Passkey != "" {
+		allowScript(v.w)
 	}
 	switch {
 	case v.state.Request != nil:
@@ -187,6 +207,9 @@ func cookieHash(r *http.Request, name string) []byte {
 
 // appName is how an application is called.
 func (s *Server) appName(id directory.ID) string {
+	if id == accountClient {
+		return "Your account"
+	}
 	if c, err := findClient(directory.In(s.Feed.View()), tenancy{word: organizations}, id.String()); err == nil {
 		return c.app.DisplayName
 	}

@@ -23,7 +23,7 @@ const (
 	stepConfirm  = "confirm"
 )
 
-// visit is one request for the device page or the sign-in page.
+// visit is one request for a page on which people sign in.
 type visit struct {
 	w     http.ResponseWriter
 	r     *http.Request
@@ -37,16 +37,22 @@ type visit struct {
 
 // client is the application that the person signs in to.
 func (v *visit) client() directory.ID {
-	if v.on == devicePage {
+	switch v.on {
+	case devicePage:
 		return v.flow.Client
+	case accountPage:
+		return accountClient
 	}
 	return v.state.Request.Client
 }
 
 // tenant is where the application wants accounts from; nil: anywhere.
 func (v *visit) tenant(dir *directory.State) *directory.Tenant {
-	if v.on == devicePage {
+	switch v.on {
+	case devicePage:
 		return dir.Tenant(v.flow.Tenant)
+	case accountPage:
+		return nil
 	}
 	return v.state.Request.place(dir).tenant
 }
@@ -87,17 +93,15 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	if !v.flow.open(v.now) {
 		return s.showCode(v, http.StatusBadRequest, "", "This code has been used or has expired. Start the sign-in on your device again to get a new one.")
 	}
-	switch v.state.Step {
-	case stepSignIn:
-		return s.stepSignIn(ctx, v)
-	case stepPassword:
-		return s.stepPassword(ctx, v)
-	case stepReview:
-		home := directory.In(s.Feed.View()).User(v.state.User)
-		if err := mayBegin(home, &Session{Began: v.state.Proved}); err != nil {
+	if proof := proofSteps[v.state.Step]; proof != nil {
+		return proof(s, ctx, v)
+	}
+	if v.state.Step == stepReview {
+		home, err := s.visitor(v)
+		if err != nil {
 			return err
 		}
-		return s.stepReview(ctx, v, home, func() error { return s.showConfirm(v, home) })
+		return s.stepReview(ctx, v, home, func() error { return s.goOn(ctx, v, home) })
 	}
 	return s.stepConfirm(ctx, v)
 }
@@ -145,6 +149,10 @@ func (s *Server) findFlow(ctx context.Context, v *visit, code string) error {
 }
 
 func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
+	v.state.Keep = v.form["LoginOptions"] == "1"
+	if v.form["credential"] != "" {
+		return s.stepPasskey(ctx, v)
+	}
 	name, password := strings.TrimSpace(v.form["loginfmt"]), v.form["passwd"]
 	if name == "" || password == "" {
 		return s.showSignIn(v, http.StatusBadRequest, name, "Enter your user name and your password.")
@@ -153,7 +161,7 @@ func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
 	if err != nil {
 		return s.showSignInError(v, name, err)
 	}
-	return s.signedIn(ctx, v, user, v.now)
+	return s.signedIn(ctx, v, user, v.now, amrPassword)
 }
 
 // signIn checks a user name and password at home, which is the tenant of the name's domain. If that is not the tenant that is asked for,
@@ -174,11 +182,7 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 			err = fail(50034, "server's")
 		}
 	} else if user, err = s.checkPassword(ctx, dir, home, name, password, v.from); err == nil {
-		if _, err = findClient(dir, tenancy{tenant: tenant}, v.client().String()); err == nil {
-			if _, _, err = s.entry(v, account{&Session{Began: v.now.UnixNano()}, user}); s.pending(v, user) != nil {
-				err = nil // the person is asked first
-			}
-		}
+		err = s.mayEnter(v, user)
 	}
 	s.recordVisit(v, "sign-in", tenant, user, name, err)
 	return user, err
@@ -200,23 +204,11 @@ func (s *Server) showSignInError(v *visit, name string, err error) error {
 	return err
 }
 
-// signedIn goes on with a user who has proved who they are. The browser gets a new cookie, so that whoever knew the one before
-// has nothing.
-func (s *Server) signedIn(ctx context.Context, v *visit, user *directory.User, proved time.Time) error {
-	v.state.User, v.state.Proved = user.ID, proved.UnixNano()
-	if err := s.setCookie(v); err != nil {
-		return err
-	}
-	switch {
-	case user.MustChange:
-		return s.showPassword(v, http.StatusOK, user, "")
-	case v.on == signInPage:
-		return s.authenticated(ctx, v, user, proved)
-	}
-	if s.pending(v, user) != nil {
-		return s.showReview(v, user)
-	}
-	return s.showConfirm(v, user)
+// signedIn goes on with a user who has proved at a moment, and in these ways, who they are.
+func (s *Server) signedIn(ctx context.Context, v *visit, user *directory.User, proved time.Time, amr ...string) error {
+	v.state.User, v.state.Proved, v.state.AMR, v.state.From = user.ID, proved.UnixNano(), nil, directory.ID{}
+	v.proves(amr...)
+	return s.goOn(ctx, v, user)
 }
 
 // stepPassword replaces a password that has to be changed. It asks for the present one again.
@@ -226,6 +218,9 @@ func (s *Server) stepPassword(ctx context.Context, v *visit) error {
 	if user == nil || !user.Enabled {
 		return fail(50057)
 	}
+	if v.on == accountPage && v.form["action"] == "cancel" {
+		return s.backToAccount(v)
+	}
 	current, next := v.form["currentPassword"], v.form["newPassword"]
 	switch {
 	case current == "" || next == "":
@@ -234,7 +229,7 @@ func (s *Server) stepPassword(ctx context.Context, v *visit) error {
 		return s.showPassword(v, http.StatusBadRequest, user, "The two new passwords are not the same.")
 	}
 	tenant := dir.Tenant(user.Tenant)
-	err := s.changePassword(ctx, v, dir, tenant, user, current, next)
+	validFrom, err := s.changePassword(ctx, v, dir, tenant, user, current, next)
 	s.recordVisit(v, "password-change", tenant, user, user.UPN, err)
 	if err != nil {
 		return s.showPasswordError(v, user, err)
@@ -243,7 +238,10 @@ func (s *Server) stepPassword(ctx context.Context, v *visit) error {
 	if user == nil {
 		return fail(50057)
 	}
-	return s.signedIn(ctx, v, user, time.Unix(0, max(user.SessionsValidFrom, s.now().UnixNano())))
+	// The sign-in goes on from the change, which ended those before: also the one that the person came with. A session that begins at
+	// just this moment ends with whatever an administrator did after it.
+	v.state.Proved, v.state.From = validFrom, directory.ID{}
+	return s.goOn(ctx, v, user)
 }
 
 func (s *Server) showPasswordError(v *visit, user *directory.User, err error) error {
@@ -259,18 +257,18 @@ func (s *Server) showPasswordError(v *visit, user *directory.User, err error) er
 }
 
 // changePassword changes a user's password, counting wrong present ones.
-func (s *Server) changePassword(ctx context.Context, v *visit, dir *directory.State, tenant *directory.Tenant, user *directory.User, current, next string) error {
+func (s *Server) changePassword(ctx context.Context, v *visit, dir *directory.State, tenant *directory.Tenant, user *directory.User, current, next string) (validFrom int64, err error) {
 	done, err := s.guess(ctx, dir, tenant, user, user.UPN, v.from)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	err = s.Directory.ChangePassword(ctx, directory.Actor{ID: user.ID, Tenant: user.Tenant}, current, next)
+	validFrom, err = s.Directory.ChangePassword(ctx, directory.Actor{ID: user.ID, Tenant: user.Tenant}, current, next)
 	wrong := errors.Is(err, directory.ErrWrongPassword)
 	done(!wrong)
 	if wrong {
-		return fail(50126)
+		return 0, fail(50126)
 	}
-	return err
+	return validFrom, err
 }
 
 // stepConfirm takes the person's decision.
@@ -287,7 +285,7 @@ func (s *Server) stepConfirm(ctx context.Context, v *visit) error {
 	if user == nil {
 		return fail(50057)
 	}
-	err := s.decide(ctx, v, decision)
+	err := s.decideFlow(ctx, v, decision)
 	s.recordVisit(v, action, directory.In(s.Feed.View()).Tenant(user.Tenant), user, user.UPN, err)
 	if errors.Is(err, errStale) {
 		return s.showCode(v, http.StatusBadRequest, "", "This code has been used or has expired. Start the sign-in on your device again to get a new one.")
@@ -302,14 +300,14 @@ func (s *Server) stepConfirm(ctx context.Context, v *visit) error {
 		})
 	}
 	return s.show(v.w, http.StatusOK, "done", pageView{
-		Title: "Signed in", Heading: "You are signed in", Good: true,
+		Title: "Signed in", Heading: "You are signed in", Good: true, Account: user.UPN,
 		Text: "You have signed in to " + s.appName(v.flow.Client) + " on your device. You can close this window.",
 	})
 }
 
-// decide writes the decision. Under the write lock it looks again at the flow and at the account, which may have been
+// decideFlow writes the decision. Under the write lock it looks again at the flow and at the account, which may have been
 // disabled, or had its password changed, since it signed in here.
-func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
+func (s *Server) decideFlow(ctx context.Context, v *visit, decision string) error {
 	return s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
 		flow, err := flowOf(ctx, secrets, v.state.Flow)
 		if err != nil {
@@ -330,7 +328,7 @@ func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
 		}
 		flow.State = decision
 		if decision == flowApproved {
-			flow.User, flow.Proved = v.state.User, v.state.Proved
+			flow.User, flow.Proved, flow.AMR = v.state.User, v.state.Proved, v.state.AMR
 		}
 		return feed.Change{Secrets: []feed.Secret{
 			flow.secret(v.state.Flow),
@@ -340,12 +338,20 @@ func (s *Server) decide(ctx context.Context, v *visit, decision string) error {
 }
 
 func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, user *directory.User, name string, err error) {
+	s.recordVisitAs(v, action, tenant, user, name, "", err)
+}
+
+// recordVisitAs is recordVisit with how the person proved who they are.
+func (s *Server) recordVisitAs(v *visit, action string, tenant *directory.Tenant, user *directory.User, name, how string, err error) {
 	e := audit.Event{
 		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Outcome: audit.Allowed,
 		Details: map[string]string{"method": v.on.purpose},
 	}
 	if v.flow != nil {
 		e.Details["codeAddress"] = v.flow.Address
+	}
+	if how != "" {
+		e.Details["factor"] = how
 	}
 	nameUser(&e, name)
 	if tenant != nil {

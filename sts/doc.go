@@ -11,6 +11,7 @@
 //	     /devicelogin, /{tenant}/oauth2/deviceauth             the page where a person enters the code
 //	GET  /{tenant}/oauth2[/v2.0]/authorize                     RFC 6749 section 3.1, RFC 7636; POST asks again with GET
 //	POST /signin, /signout                                     the forms of the sign-in pages
+//	     /myaccount                                            where people see and change how they sign in
 //	GET  /{tenant}/oauth2[/v2.0]/logout                        OpenID Connect RP-Initiated Logout 1.0
 //	     /oidc/userinfo, /{tenant}/openid/userinfo             OpenID Connect Core 1.0 section 5.3
 //	GET  /redeem?tenant=&user=                                 where the link of an invitation leads
@@ -18,7 +19,7 @@
 //
 // Every request for a token takes the same way (Server.issue):
 //
-//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource and scopes ▶ commit ▶ mint ▶ audit
+//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource and scopes ▶ decide ▶ commit ▶ mint ▶ audit
 //
 // A grant only says who is asking, and what must commit before a token may leave: a session, a code that is used up. That commit
 // looks at the account once more, under the store's write lock.
@@ -32,15 +33,18 @@
 // A device's sign-in goes from pending to approved or declined, once, by a person on the page, and from approved to redeemed,
 // once, by the device that holds the device code:
 //
-//	code ▶ sign in [▶ new password] ▶ confirm ▶ approved ──poll──▶ redeemed
-//	                                    └─────▶ declined
+//	code ▶ sign in [▶ second factor] [▶ new password] [▶ enrol] ▶ confirm ▶ approved ──poll──▶ redeemed
+//	                                                                └─────▶ declined
 //
 // A sign-in in a browser begins with a request that an application sends it with, and ends with a code there:
 //
 //	             ┌──────────── one account fits ───────────┐
-//	authorize ▶ pick ▶ sign in [▶ new password] ▶ session ▶ [consent] ▶ code ──token──▶ redeemed
-//	    │                                                       └─────▶ access_denied
+//	authorize ▶ pick ▶ sign in [▶ second factor] [▶ new password] [▶ enrol] ▶ session ▶ [consent] ▶ code ──token──▶ redeemed
+//	    │                                                                                   └─────▶ access_denied
 //	    └ prompt=none, and nobody or several fit ▶ login_required, interaction_required
+//
+// Whether a second factor is needed is decided in one place (decide), which every grant and every page asks. A session remembers what
+// was shown in it (AMR): one with two factors satisfies every later request, one without is asked for the second when it is needed.
 //
 // The session of a browser is a Session like others, in which no token is issued: each code begins one of its own. A cookie finds it.
 // Until client and redirect URI are known to be right, errors are pages; then they go to the application.

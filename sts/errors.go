@@ -49,6 +49,10 @@ var catalogue = map[int]aadsts{
 		help: "Sign in with a page: the application asked for a sign-in without one."},
 	50059: {status: 400, error: "invalid_request", text: "No tenant-identifying information found in either the request or implied by any provided credentials. Name the tenant in place of '%s'.",
 		help: "Name the tenant in the authority URL, by its id or domain."},
+	50076: {status: 400, error: "invalid_grant", v1: "interaction_required", suberror: "basic_action", text: "Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access '%s'.",
+		help: "Sign in with a browser or with a device code: the page then asks for the second factor."},
+	50079: {status: 400, error: "invalid_grant", v1: "interaction_required", suberror: "basic_action", text: "Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multi-factor authentication to access '%s'.",
+		help: "Sign in with a browser or with a device code: the page then leads through setting up a second factor."},
 	50126: {status: 400, error: "invalid_grant", text: "Error validating credentials due to invalid username or password.",
 		help: "Check the user name and the password and try again."},
 	50147: {status: 400, error: "invalid_request", text: "Missing code_challenge. Public clients must send one, with code_challenge_method S256 (RFC 7636).",
@@ -131,6 +135,8 @@ var catalogue = map[int]aadsts{
 		help: "Use a token of an application, such as a managed identity."},
 	900023: {status: 400, error: "invalid_request", text: "Specified tenant identifier '%s' is neither a valid DNS name, nor a valid external domain.",
 		help: "Name the tenant by its id or by one of its domains."},
+	500121: {status: 400, error: "invalid_grant", text: "Authentication failed during strong authentication request: %s.",
+		help: "Try again with a new code, another method or a recovery code. An administrator can remove your sign-in methods."},
 	500133: {status: 400, error: "invalid_grant", text: "Assertion is not within its valid time range. Current time: %s, expiry time of assertion: %s. The user must call the application again with a fresh token.",
 		help: "Sign in again."},
 	900144: {status: 400, error: "invalid_request", text: "The request body must contain the following parameter: '%s'.",
@@ -172,6 +178,7 @@ type refusal struct {
 	fault    *fault.Error
 	number   int
 	suberror string
+	claims   string // JSON: what the client shall ask for when it sends the user to a page
 }
 
 func (r *refusal) Error() string { return r.fault.Code + ": " + r.fault.Error() }

@@ -243,7 +243,7 @@ func FuzzConfirmation(f *testing.F) {
 // FuzzProof: no text is a proof that nobody made, whatever token and key are inside.
 func FuzzProof(f *testing.F) {
 	w := newWorld(f)
-	h := &holder{testKey()}
+	h := &keyHolder{testKey()}
 	token := w.bound(h, aksScope)
 	good := h.prove(f, token, w.clock())
 	head, rest, _ := strings.Cut(good, ".")

@@ -50,7 +50,21 @@ func (s *Server) entry(v *visit, a account) (*directory.User, *directory.Tenant,
 
 // means reports whether a visit can be about a guest: one that began with the link of an invitation is about that one alone.
 func (v *visit) means(guest *directory.User) bool {
-	return v.on == devicePage || v.state.Request.Redeem.IsZero() || v.state.Request.Redeem == guest.ID
+	return v.on != signInPage || v.state.Request.Redeem.IsZero() || v.state.Request.Redeem == guest.ID
+}
+
+// mayEnter demands that somebody who has just proved who they are may go on with a visit, be it that the person is asked first.
+func (s *Server) mayEnter(v *visit, user *directory.User) error {
+	_, tenant, err := s.entry(v, account{&Session{Began: v.now.UnixNano()}, user})
+	if v.on != accountPage {
+		if _, err := findClient(directory.In(s.Feed.View()), tenancy{tenant: tenant}, v.client().String()); err != nil {
+			return err
+		}
+	}
+	if s.pending(v, user) != nil {
+		return nil
+	}
+	return err
 }
 
 // speakFor makes a person with a session the subject of an exchange, in a tenant; nil: at home.

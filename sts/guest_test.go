@@ -436,6 +436,40 @@ func TestGuestOnBehalfOf(t *testing.T) {
 	w.fails(obo(otherDomain), 50057)
 }
 
+// TestGuestSecondFactor: either tenant may demand a second factor, and it is the one of home.
+func TestGuestSecondFactor(t *testing.T) {
+	w := newWorld(t)
+	guest := w.guest(w.other(), w.alice)
+	a := w.ok(w.ropc(aliceName, alicePassword, armScope))
+	at := func(tenant string) answer {
+		return w.at(tenant, "grant_type", "refresh_token", "refresh_token", a.text("refresh_token"))
+	}
+	before := w.ok(at(otherDomain))
+	w.setMFA(guest, directory.MFAEnforced)
+	w.fails(at(otherDomain), 50079)
+	w.ok(at(domain))
+	if w.verify(before.text("access_token")) == nil || w.verify(a.text("access_token")) != nil {
+		t.Error("what the tenant demands is not demanded of its tokens, or of those of home as well")
+	}
+	seed, _ := w.enrolled(w.alice)
+	w.fails(at(otherDomain), 50076)
+	w.ok(at(domain))
+
+	br := w.browser()
+	p := w.enter(br, w.visit(br, "GET", w.authorizeAt(otherDomain), nil), aliceName, alicePassword)
+	w.onPage(p, "second")
+	p = w.step(br, p, "code", w.totp(seed))
+	got := w.ok(w.redeemCode(w.landed(p).Get("code")))
+	if c := claims(t, got.text("access_token")); c["oid"] != guest.ID.String() {
+		t.Errorf("claims %v", c)
+	}
+	must(t, w.verify(got.text("access_token")))
+	w.setMFA(guest, directory.MFADisabled)
+	w.ok(at(otherDomain))
+	w.setMFA(w.alice, directory.MFAEnforced)
+	w.fails(at(otherDomain), 50076)
+}
+
 // TestGuestPagesInChromium walks through an invitation in a real browser, whose policy must let the person through to the organization's page.
 func TestGuestPagesInChromium(t *testing.T) {
 	w := newWorld(t)

@@ -20,9 +20,9 @@ import (
 var pageFiles embed.FS
 
 // assets are the files that pages load. Their address holds a hash of the content, so they may be cached.
-var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8"}
+var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8", "passkey.js": "text/javascript; charset=utf-8"}
 
-var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "formpost", "signout", "review")
+var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "formpost", "signout", "second", "enrol", "codes", "account", "review")
 
 // pageView is what the templates show. html/template escapes every value for its place.
 type pageView struct {
@@ -47,6 +47,15 @@ type pageView struct {
 	Accounts []accountView
 	Scopes   []scopeView
 	Fields   []field // of a form that goes to the application
+
+	Passkey string   // what the script needs to ask for one, JSON; empty: it does not ask
+	HasTOTP bool     // codes of an authenticator app are accepted
+	QR      *qrView  // of a new authenticator app, with its
+	Secret  string   // key as text
+	Codes   []string // recovery codes
+	Own     bool     // the person chose this on the account page
+	Notice  string   // what was done
+	Person  *accountPageView
 }
 
 // accountView is a row of the account picker.
@@ -106,6 +115,8 @@ func (s *Server) page(h web.Handler) web.Handler {
 			switch {
 			case strings.EqualFold(r.URL.Path, "/error"):
 				to = s.Authorities.Public + "/error"
+			case strings.EqualFold(r.URL.Path, accountPage.path):
+				to = s.Authorities.Public + accountPage.path
 			case strings.HasSuffix(strings.ToLower(r.URL.Path), "/authorize"), strings.HasSuffix(strings.ToLower(r.URL.Path), "/logout"):
 				pageHeaders(w)
 				w.Header().Set("Location", s.Authorities.Public+r.URL.EscapedPath()+"?"+r.URL.RawQuery)
@@ -170,7 +181,7 @@ func (s *Server) show(w http.ResponseWriter, status int, name string, v pageView
 func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	return s.show(w, http.StatusOK, "message", pageView{
 		Title: "Gatehouse", Heading: "Gatehouse is running", Good: true,
-		Text:   "It signs people and programs in for Kubernetes. If a terminal or device showed you a code, enter it at " + s.Authorities.Public + "/devicelogin.",
+		Text:   "It signs people and programs in for Kubernetes. If a terminal or device showed you a code, enter it at " + s.Authorities.Public + "/devicelogin. How you sign in, and where you are signed in, is on your account page.",
 		Detail: `To use az, kubelogin and kubectl with it on this machine: eval "$(gatehouse env)"`,
 	})
 }

@@ -47,7 +47,7 @@ func (s *Server) password(ctx context.Context, x *exchange) error {
 		return fail(50055, s.Authorities.Public+"/devicelogin")
 	}
 	// The session begins when the check began: a password that was changed meanwhile has ended it already.
-	session, err := s.newSession(user, x.client, x.now, "pwd")
+	session, err := s.newSession(user, x.client, x.now, amrPassword)
 	if err != nil {
 		return err
 	}

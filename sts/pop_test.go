@@ -17,43 +17,43 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
-// holder is a client that proves to have a key, as MSAL does.
-type holder struct{ key *rsa.PrivateKey }
+// keyHolder is a client that proves to have a key, as MSAL does.
+type keyHolder struct{ key *rsa.PrivateKey }
 
-func newHolder(t testing.TB, bits int) *holder {
+func newKeyHolder(t testing.TB, bits int) *keyHolder {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	must(t, err)
-	return &holder{key}
+	return &keyHolder{key}
 }
 
-func (h *holder) n() string { return base64.RawURLEncoding.EncodeToString(h.key.N.Bytes()) }
+func (h *keyHolder) n() string { return base64.RawURLEncoding.EncodeToString(h.key.N.Bytes()) }
 
-func (h *holder) thumbprint() string {
+func (h *keyHolder) thumbprint() string {
 	sum := sha256.Sum256([]byte(`{"e":"AQAB","kty":"RSA","n":"` + h.n() + `"}`))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // cnf is the parameters that make a request one for a bound token.
-func (h *holder) cnf() []string {
+func (h *keyHolder) cnf() []string {
 	return []string{"token_type", "pop", "req_cnf", b64(map[string]string{"kid": h.thumbprint(), "xms_ksl": "sw"})}
 }
 
-func (h *holder) header() map[string]any {
+func (h *keyHolder) header() map[string]any {
 	return map[string]any{"typ": "pop", "alg": "RS256", "kid": h.thumbprint()}
 }
 
-func (h *holder) jwk() map[string]any {
+func (h *keyHolder) jwk() map[string]any {
 	return map[string]any{"kty": "RSA", "n": h.n(), "e": "AQAB", "alg": "RS256", "kid": h.thumbprint()}
 }
 
 const clusterID = "/subscriptions/1/resourcegroups/rg/providers/Microsoft.ContainerService/managedClusters/c"
 
-func (h *holder) claims(token string, at time.Time) map[string]any {
+func (h *keyHolder) claims(token string, at time.Time) map[string]any {
 	return map[string]any{"at": token, "ts": at.Unix(), "u": clusterID, "cnf": map[string]any{"jwk": h.jwk()}, "nonce": "0123456789abcdef0123456789abcdef"}
 }
 
-func (h *holder) prove(t testing.TB, token string, at time.Time) string {
+func (h *keyHolder) prove(t testing.TB, token string, at time.Time) string {
 	return signWith(t, h.key, h.header(), h.claims(token, at))
 }
 
@@ -68,7 +68,7 @@ func (w *world) present(token string) error {
 }
 
 // bound asks for a bound token of Alice.
-func (w *world) bound(h *holder, scope string) string {
+func (w *world) bound(h *keyHolder, scope string) string {
 	w.t.Helper()
 	return w.ok(w.post(w.v2(), values(append([]string{"grant_type", "password", "client_id", directory.AzureCLI.String(), "username", aliceName,
 		"password", alicePassword, "scope", scope}, h.cnf()...)...))).text("access_token")
@@ -77,7 +77,7 @@ func (w *world) bound(h *holder, scope string) string {
 // TestBoundTokens: every grant binds a token to a key when it is asked to, and only then.
 func TestBoundTokens(t *testing.T) {
 	w := newWorld(t)
-	h := newHolder(t, 2048)
+	h := newKeyHolder(t, 2048)
 	app := w.app(directory.Application{DisplayName: "robot"})
 	_, secret, err := w.dir.AddAppSecret(t.Context(), directory.System, app.ID, directory.PasswordCredential{})
 	must(t, err)
@@ -126,7 +126,7 @@ func TestBoundTokens(t *testing.T) {
 // TestRequestsToBind: what is not read as a request for a bound token, and gets no token at all.
 func TestRequestsToBind(t *testing.T) {
 	w := newWorld(t)
-	h := newHolder(t, 2048)
+	h := newKeyHolder(t, 2048)
 	tp := h.thumbprint()
 	good := b64(map[string]string{"kid": tp})
 	for _, c := range []struct {
@@ -171,7 +171,7 @@ func TestRequestsToBind(t *testing.T) {
 // TestBoundTokensAreNoBearerTokens: no face of this server takes one.
 func TestBoundTokensAreNoBearerTokens(t *testing.T) {
 	w := newWorld(t)
-	h := newHolder(t, 2048)
+	h := newKeyHolder(t, 2048)
 	token := w.bound(h, "https://graph.microsoft.com/.default openid")
 	proof := h.prove(t, token, w.clock())
 	must(t, w.present(proof))
@@ -198,7 +198,7 @@ func TestBoundTokensAreNoBearerTokens(t *testing.T) {
 // TestProofsInTime: a proof is good for a quarter of an hour, each time that it is shown.
 func TestProofsInTime(t *testing.T) {
 	w := newWorld(t)
-	h := newHolder(t, 2048)
+	h := newKeyHolder(t, 2048)
 	token := w.bound(h, aksScope)
 	now := w.clock()
 	for _, c := range []struct {
@@ -237,7 +237,7 @@ func TestProofsOfLargeTokens(t *testing.T) {
 		})
 		must(t, err)
 	}
-	h := newHolder(t, maxKey)
+	h := newKeyHolder(t, maxKey)
 	token := w.bound(h, aksScope)
 	if n := len(claims(t, token)["groups"].([]any)); n != groupLimit {
 		t.Fatalf("%d groups", n)
@@ -248,7 +248,7 @@ func TestProofsOfLargeTokens(t *testing.T) {
 // TestForgedProofs: every way to present a bound token without its key, or something else as a proof.
 func TestForgedProofs(t *testing.T) {
 	w := newWorld(t)
-	h, thief, small := newHolder(t, 2048), newHolder(t, 2048), newHolder(t, 1024)
+	h, thief, small := newKeyHolder(t, 2048), newKeyHolder(t, 2048), newKeyHolder(t, 1024)
 	token, now := w.bound(h, aksScope), w.clock()
 	bearer := w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("access_token")
 	weak := w.bound(small, aksScope)

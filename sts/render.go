@@ -22,6 +22,7 @@ type oauthError struct {
 	CorrelationID string `json:"correlation_id"`
 	URI           string `json:"error_uri,omitempty"`
 	Suberror      string `json:"suberror,omitempty"`
+	Claims        string `json:"claims,omitempty"` // JSON in a string
 }
 
 // render is the OAuth renderer.
@@ -42,7 +43,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, err error) {
 		Description: s.describe(f, r),
 		Codes:       []int{f.number}, Timestamp: at, TraceID: trace, CorrelationID: correlation,
 		URI:      s.Authorities.Public + "/error?code=" + strconv.Itoa(f.number),
-		Suberror: f.suberror,
+		Suberror: f.suberror, Claims: f.claims,
 	}
 	if entry.v1 != "" && !strings.Contains(strings.ToLower(r.URL.Path), "/v2.0/") {
 		body.Error = entry.v1

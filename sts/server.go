@@ -92,6 +92,8 @@ func (s *Server) Mount(m *web.Mux) {
 		m.Handle("POST"+at, s.userInfo)
 	}
 	m.Handle("POST /signin", s.page(s.signInStep))
+	m.Handle("GET /myaccount", s.page(s.account))
+	m.Handle("POST /myaccount", s.page(s.accountStep))
 	m.Handle("POST /signout", s.page(s.signOutStep))
 	m.Handle("GET /redeem", s.page(s.redeem))
 	m.Handle("GET /error", s.page(s.errorPage))

@@ -38,12 +38,19 @@ type Session struct {
 	AMR     []string     `json:"amr"`    // how the user proved who they are (RFC 8176)
 	Expires time.Time    `json:"expires"`
 	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no token names it
+	Fresh   int64        `json:"fresh,omitempty"`   // when the person last proved something to a browser's session, Unix nanoseconds; 0: when it began
 }
 
 // Session returns a session in force, or nil.
 func (s *State) Session(id directory.ID) *Session {
 	v, _ := s.sessions.Get(id)
 	return v
+}
+
+// ProvedMFA reports whether the person of a session showed a second factor in the last ten minutes.
+func (s *State) ProvedMFA(id directory.ID, now time.Time) bool {
+	v := s.Session(id)
+	return v != nil && v.has(amrMFA) && v.recent(now)
 }
 
 // SessionsOf returns the sessions of a user, newest first.

@@ -110,6 +110,9 @@ func (s *Server) issue(w http.ResponseWriter, r *http.Request, x *exchange) (ans
 	if err := x.resolve(); err != nil {
 		return nil, err
 	}
+	if err := x.decide(); err != nil {
+		return nil, err
+	}
 	if err := s.settle(ctx, x); err != nil {
 		return nil, err
 	}

@@ -252,6 +252,8 @@ func (s *State) CheckSession(u, home *directory.User, id directory.ID, now time.
 	case session.Began < max(u.SessionsValidFrom, home.SessionsValidFrom):
 		from := time.Unix(0, max(u.SessionsValidFrom, home.SessionsValidFrom)).UTC().Format(time.RFC3339)
 		return errRevoked("all sessions of %s before %s have been revoked", u.UPN, from)
+	case decide(circumstances{user: home, as: u, amr: session.AMR}) != nil:
+		return errRevoked("session %s of %s began without the second factor that is now demanded", id, u.UPN)
 	}
 	return nil
 }

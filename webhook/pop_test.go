@@ -21,7 +21,7 @@ type holder struct {
 	n, tp string // modulus, thumbprint
 }
 
-func (h *house) newHolder() *holder {
+func (h *house) newKeyHolder() *holder {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	h.must(err)
 	n := base64.RawURLEncoding.EncodeToString(key.N.Bytes())
@@ -51,7 +51,7 @@ func TestProofOfPossession(t *testing.T) {
 	h := newHouse(t)
 	alice := h.newUser("alice")
 	group := h.newGroup(alice.ID)
-	p, thief := h.newHolder(), h.newHolder()
+	p, thief := h.newKeyHolder(), h.newKeyHolder()
 	c := p.bind(h.claims(alice))
 	token := h.sign(c)
 	u := h.cluster.ID()
@@ -96,7 +96,7 @@ func TestProofOfPossession(t *testing.T) {
 // TestProofsAge: a remembered proof is refused when it gets old, to the second.
 func TestProofsAge(t *testing.T) {
 	h := newHouse(t)
-	p := h.newHolder()
+	p := h.newKeyHolder()
 	proof := p.prove(h.sign(p.bind(h.claims(h.newUser("alice")))), h.cluster.ID(), h.clock.Now())
 	h.wantUser(proof, "alice@example.test")
 	h.advance(15*time.Minute - time.Second)
@@ -111,7 +111,7 @@ func TestProofsAge(t *testing.T) {
 func TestRequiredProof(t *testing.T) {
 	h := newHouse(t)
 	alice := h.newUser("alice")
-	p := h.newHolder()
+	p := h.newKeyHolder()
 	bearer := h.tokenOf(alice)
 	proof := p.prove(h.sign(p.bind(h.claims(alice))), h.cluster.ID(), h.clock.Now())
 	for _, required := range []bool{false, true, false, true} {
@@ -131,7 +131,7 @@ func TestRequiredProof(t *testing.T) {
 // TestForeignProofs holds that proofs with tokens of other issuers leave no trace.
 func TestForeignProofs(t *testing.T) {
 	h := newHouse(t)
-	p := h.newHolder()
+	p := h.newKeyHolder()
 	c := p.bind(h.claims(h.newUser("alice")))
 	good := p.prove(h.sign(c), h.cluster.ID(), h.clock.Now())
 	parts := strings.Split(good, ".")

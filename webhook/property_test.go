@@ -40,7 +40,7 @@ func rememberedIsFresh(t *testing.T, random *rand.Rand, steps int) {
 		groups = append(groups, h.newGroup())
 	}
 	other, _ := h.newTenant("other.test")
-	key := h.newHolder()
+	key := h.newKeyHolder()
 	fresh := func() *webhook.Server {
 		return &webhook.Server{Feed: h.feed, Tokens: h.tokens, Now: h.clock.Now, Log: h.server.Log, BoundGroups: h.server.BoundGroups}
 	}
