@@ -44,6 +44,7 @@ var FirstParty = []Application{
 			{ID: MustParseID("e1fe6dd8-ba31-4d61-89e7-88639da4683d"), Value: "User.Read"},
 			{ID: MustParseID("06da0dbc-49e2-44d2-8312-53f166ab848a"), Value: "Directory.Read.All"},
 			{ID: MustParseID("0e263e50-5827-48a4-b97c-d940288653c7"), Value: "Directory.AccessAsUser.All"},
+			{ID: MustParseID("e4c9e354-4dc5-45b8-9e7c-e1393b0b1a20"), Value: "AuditLog.Read.All"},
 		},
 		Roles: []Permission{{ID: MustParseID("7ab1d382-f21e-4acd-a863-ba3e13f7da61"), Value: "Directory.Read.All"}},
 	},

@@ -39,6 +39,7 @@ const (
 	account             // the same, for a change of one's own account
 	read                // may read the directory
 	write               // changes the directory; package directory decides who may
+	logs                // reads the sign-in log
 )
 
 // audiences are the names of this API in tokens.
@@ -49,6 +50,7 @@ var audiences = []string{"https://" + cloudHost, directory.Graph.String(), "spn:
 var (
 	readScopes  = []string{"Directory.Read.All", "Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
 	writeScopes = []string{"Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
+	logScopes   = []string{"AuditLog.Read.All"}
 )
 
 // route adds a route under the API's version.
@@ -77,6 +79,9 @@ func (c *call) admit(n need) (err error) {
 		return err
 	}
 	c.tenant = c.token.Tenant
+	if n == logs {
+		return c.mayReadLogs()
+	}
 	if c.token.AppOnly() {
 		switch {
 		case n == profile || n == account:
@@ -118,7 +123,7 @@ func (r reason) Error() string { return string(r) }
 func (c *call) record(pattern string, n need, err error) {
 	e := audit.Event{
 		Time: c.now.UTC(), Request: web.RequestID(c.r.Context()), Address: web.ClientIP(c.r).String(),
-		Action: pattern, Target: c.target, Outcome: audit.Allowed, Details: maps.Clone(c.details),
+		Action: pattern, Target: c.target, Details: maps.Clone(c.details),
 	}
 	if e.Target == "" {
 		e.Target = c.r.PathValue("id")
@@ -126,18 +131,9 @@ func (c *call) record(pattern string, n need, err error) {
 	if c.token != nil {
 		e.Tenant, e.Actor, e.Client = c.tenant.String(), c.token.Object.String(), c.token.Client()
 	}
-	changes := n == write || n == account
-	switch {
-	case err == nil && !changes:
-		return
-	case fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated), fault.Is(err, fault.Throttled):
-		e.Outcome, e.Reason = audit.Denied, err.Error()
-	case err != nil && fault.From(err).Kind == fault.Internal && changes:
-		e.Outcome, e.Reason = audit.Failed, "see the log under the request id"
-	case err != nil:
-		return // a request that was wrong changed nothing and was refused nothing
+	if e.Conclude(err, n == write || n == account) {
+		c.Audit.Record(e)
 	}
-	c.Audit.Record(e)
 }
 
 // changed notes what a write was done to.

@@ -29,6 +29,7 @@ func (s *Server) authorize(version int) web.Handler {
 		v := &visit{w: w, r: r, on: signInPage, from: web.ClientIP(r), now: s.now(), form: f}
 		q, err := readAuthRequest(directory.In(s.Feed.View()), r.PathValue("tenant"), version, f)
 		if q == nil {
+			s.refused(v, r.PathValue("tenant"), err)
 			return err
 		}
 		v.state.Request = q
@@ -140,6 +141,7 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 // proceed goes on with an account: it asks for consent if the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
+	v.user = a.user
 	if !q.Subject.IsZero() && a.user.ID != q.Subject { // the application has asked for somebody else (OpenID Connect Core 1.0 section 3.1.2.2)
 		return fail(50058)
 	}
@@ -217,8 +219,10 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 	}
 	dir := directory.In(s.Feed.View())
 	if gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
+		s.refused(v, "", gone)
 		return gone
 	}
+	s.refused(v, "", err)
 	f := asRefusal(err, v.r)
 	if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
 		return err
@@ -244,9 +248,10 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 func (s *Server) recordSignIn(v *visit, a account, err error) {
 	e := audit.Event{
 		Time: v.now.UTC(), Request: traceID(v.r), Tenant: a.user.Tenant.String(), Actor: a.user.ID.String(), Client: v.client().String(),
-		Address: v.from.String(), Action: "authorize", Outcome: audit.Allowed,
+		Address: v.from.String(), Action: "authorize", Target: v.wanted(), Outcome: audit.Allowed,
 		Details: map[string]string{"method": v.on.purpose, "session": a.session.ID.String(), "user": a.user.UPN},
 	}
+	v.concluded = err != nil
 	s.conclude(&e, v.r, err)
 }
 

@@ -32,7 +32,10 @@ type visit struct {
 	now   time.Time
 	form  form
 	state pageState
-	flow  *deviceFlow // of the device page; the sign-in page has its request in the state
+	user  *directory.User // who is signed in, once that is known
+	flow  *deviceFlow     // of the device page; the sign-in page has its request in the state
+
+	concluded bool // its failure has been recorded
 }
 
 // client is the application that the person signs in to.
@@ -44,6 +47,17 @@ func (v *visit) client() directory.ID {
 		return accountClient
 	}
 	return v.state.Request.Client
+}
+
+// wanted names the resource that the application asks for.
+func (v *visit) wanted() string {
+	switch v.on {
+	case devicePage:
+		return v.flow.Ask.wanted()
+	case accountPage:
+		return ""
+	}
+	return v.state.Request.Ask.wanted()
 }
 
 // tenant is where the application wants accounts from; nil: anywhere.
@@ -165,13 +179,14 @@ func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
 }
 
 // signIn checks a user name and password at home, which is the tenant of the name's domain. If that is not the tenant that is asked for,
-// the person must be a guest there.
+// the person must be a guest there. Passwords that were tried are the matter of home, and in its log alone.
 func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*directory.User, error) {
 	dir := directory.In(s.Feed.View())
 	_, domain, _ := strings.Cut(name, "@")
-	home, tenant := dir.TenantByDomain(domain), v.tenant(dir)
-	if tenant == nil || home == nil {
-		tenant = home
+	home := dir.TenantByDomain(domain)
+	logged := home
+	if home == nil {
+		logged = v.tenant(dir)
 	}
 	var user *directory.User
 	var err error
@@ -184,7 +199,7 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 	} else if user, err = s.checkPassword(ctx, dir, home, name, password, v.from); err == nil {
 		err = s.mayEnter(v, user)
 	}
-	s.recordVisit(v, "sign-in", tenant, user, name, err)
+	s.recordVisit(v, "sign-in", logged, user, name, err)
 	return user, err
 }
 
@@ -344,9 +359,10 @@ func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, 
 // recordVisitAs is recordVisit with how the person proved who they are.
 func (s *Server) recordVisitAs(v *visit, action string, tenant *directory.Tenant, user *directory.User, name, how string, err error) {
 	e := audit.Event{
-		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Outcome: audit.Allowed,
-		Details: map[string]string{"method": v.on.purpose},
+		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Target: v.wanted(),
+		Outcome: audit.Allowed, Details: map[string]string{"method": v.on.purpose},
 	}
+	v.concluded = err != nil
 	if v.flow != nil {
 		e.Details["codeAddress"] = v.flow.Address
 	}

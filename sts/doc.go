@@ -28,7 +28,10 @@
 // federated credential of it names.
 //
 // Each sign-in of a user is a Session record. Access tokens name it (sid), refresh tokens are sealed texts that name it, and
-// nothing outlives it: a revoked session, a new password or a disabled account stops them all at their next use.
+// nothing outlives it: a revoked session, a new password or a disabled account stops them all at their next use. A session knows how far
+// its refresh tokens have come (Chain), so that the use of an old one shows.
+//
+// Every attempt ends in Server.conclude, which writes the server's log, the audit log and the sign-in log.
 //
 // A device's sign-in goes from pending to approved or declined, once, by a person on the page, and from approved to redeemed,
 // once, by the device that holds the device code:

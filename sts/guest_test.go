@@ -498,3 +498,30 @@ func TestGuestPagesInChromium(t *testing.T) {
 		t.Errorf("state %s", got)
 	}
 }
+
+// TestGuestAudit: what is tried with a password is the matter of home; tokens of a tenant are in its own log, with the account at home beside.
+func TestGuestAudit(t *testing.T) {
+	w := newWorld(t)
+	b := w.other()
+	guest := w.guest(b, w.alice)
+	br := w.browser()
+	p := w.enter(br, w.visit(br, "GET", w.authorizeAt(otherDomain), nil), aliceName, "wrong")
+	got := w.landed(w.enter(br, p, aliceName, alicePassword))
+	w.ok(w.redeemCode(got.Get("code")))
+	var seen []string
+	for _, e := range w.events() {
+		switch {
+		case e.Code == 50126 && e.Tenant != w.tenant.ID.String():
+			t.Errorf("a wrong password in the log of another tenant: %+v", e)
+		case e.Code == 50126:
+			seen = append(seen, "wrong")
+		case e.Details["method"] == "authorization_code":
+			if seen = append(seen, "token"); e.Tenant != b.ID.String() || e.Actor != guest.ID.String() || e.Details["home"] != w.tenant.ID.String()+"/"+w.alice.ID.String() {
+				t.Errorf("token: %+v", e)
+			}
+		}
+	}
+	if strings.Join(seen, " ") != "wrong token" {
+		t.Errorf("events %v", seen)
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 )
 
@@ -99,7 +100,9 @@ func newWorld(t testing.TB) *world {
 	w.http = httptest.NewUnstartedServer(nil)
 	authorities := &Authorities{}
 	logger := slog.New(slog.NewTextHandler(w.log, nil))
-	w.srv = &Server{Feed: f, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: log, Log: logger, Now: w.clock}
+	signIns := signin.NewLog(db, logger)
+	t.Cleanup(func() { must(t, signIns.Close(ctx)) })
+	w.srv = &Server{SignIns: signIns, Feed: f, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: log, Log: logger, Now: w.clock}
 	w.verifier = NewVerifier(f, authorities, 1000)
 	w.verifier.Now = w.clock
 	w.http.Config.Handler = web.Requests(w.srv.Handler(), logger)

@@ -230,7 +230,7 @@ func TestPageSaysTheSame(t *testing.T) {
 	if p := w.next(b, signin(), "loginfmt", off.UPN, "passwd", alicePassword); p.page != "signin" || !strings.Contains(p.alert, "disabled") {
 		t.Errorf("a disabled account with its password: %q", p.alert)
 	}
-	for range 2 * guessLimit {
+	for range 2 * passwordGuesses.Wrong {
 		w.next(b, signin(), "loginfmt", aliceName, "passwd", "x")
 	}
 	if p := w.next(b, signin(), "loginfmt", aliceName, "passwd", alicePassword); p.status != 429 {

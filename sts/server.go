@@ -13,7 +13,9 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/cache"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 )
 
 // Server is the identity provider's HTTP face.
@@ -25,6 +27,8 @@ type Server struct {
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
 	Lifetimes   Lifetimes
 	Audit       *audit.Log
+	Strict      bool             // a refresh token ends soon after a newer one was used; see Chain
+	SignIns     *signin.Log      // nil: attempts are in the audit log alone
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
 	Rand        io.Reader        // nil: crypto/rand
@@ -33,7 +37,8 @@ type Server struct {
 	vault     *vault
 	documents *cache.Cache[documentKey, []byte]
 	tokens    *Verifier
-	passwords *guesses      // of passwords, for each (account, address)
+	passwords *guess.Limiter // of passwords, for each (account, address)
+	chains    *cache.Cache[chainKey, Chain]
 	codes     *meter        // of wrong user codes
 	starts    *meter        // of device codes asked for
 	patience  chan struct{} // held by the one try for a locked administrator
@@ -47,7 +52,8 @@ func (s *Server) init() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
-		s.passwords = newGuesses(s.now)
+		s.passwords = guess.New(passwordGuesses, s.now)
+		s.chains = cache.New[chainKey, Chain](chainsKept)
 		s.documents = cache.New[documentKey, []byte](maxDocuments)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
-	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
@@ -29,6 +28,7 @@ type exchange struct {
 	bound     *Confirmation // the key that the token shall be bound to; nil: a bearer token
 	ask       ask
 	target    target
+	note      string // what the logs shall say beside the outcome
 }
 
 func (x *exchange) dir() *directory.State { return directory.In(x.view) }
@@ -162,6 +162,15 @@ func (x *exchange) resolve() (err error) {
 	return err
 }
 
+// wanted names the resource of a request that did not come so far that it was found.
+func (x *exchange) wanted() string {
+	if x.subject.ask != nil {
+		return x.subject.ask.wanted()
+	}
+	a, _ := askOf(x.form, x.version)
+	return a.wanted()
+}
+
 // settle writes what must be written before a token leaves, and takes the view that has it.
 func (s *Server) settle(ctx context.Context, x *exchange) error {
 	if x.subject.commit == nil {
@@ -191,7 +200,7 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 		if x.client.credential != "" {
 			e.Details["credential"] = x.client.credential
 		}
-		if x.subject.user == nil && x.client.principal != nil && x.form["grant_type"] == "client_credentials" {
+		if x.subject.user == nil && x.client.proved && x.client.principal != nil && x.form["grant_type"] == "client_credentials" {
 			e.Actor = x.client.principal.ID.String()
 		}
 	} else if id := x.form["client_id"]; id != "" {
@@ -208,8 +217,13 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 	if x.subject.session != nil {
 		e.Details["session"] = x.subject.session.ID.String()
 	}
+	if x.note != "" {
+		e.Details["note"] = x.note
+	}
 	nameUser(&e, x.subject.name)
-	e.Target = x.target.audience
+	if e.Target = x.target.audience; e.Target == "" {
+		e.Target = x.wanted()
+	}
 	s.conclude(&e, r, err)
 }
 
@@ -226,21 +240,4 @@ func methodOf(f form) string {
 		return name
 	}
 	return "unknown"
-}
-
-// conclude fills in how an attempt ended, logs and audits it.
-func (s *Server) conclude(e *audit.Event, r *http.Request, err error) {
-	if err != nil {
-		f := asRefusal(err, r)
-		if f.number == 70016 {
-			return
-		}
-		e.Outcome, e.Code, e.Reason = audit.Denied, f.number, f.fault.Message
-		if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable {
-			e.Outcome = audit.Failed
-		}
-	}
-	s.Audit.Record(*e)
-	s.log().Info(e.Action, "request", e.Request, "outcome", e.Outcome, "aadsts", e.Code, "method", e.Details["method"],
-		"tenant", e.Tenant, "actor", e.Actor, "client", e.Client, "target", e.Target, "address", e.Address)
 }
