@@ -3,7 +3,6 @@ package graph
 import (
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,14 +44,6 @@ const (
 // audiences are the names of this API in tokens.
 var audiences = []string{"https://" + cloudHost, directory.Graph.String(), "spn:" + directory.Graph.String()}
 
-// Delegated scopes that let a token read or change what its user may. A token with fewer scopes is good for /me alone
-// (Microsoft Graph permissions reference).
-var (
-	readScopes  = []string{"Directory.Read.All", "Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
-	writeScopes = []string{"Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
-	logScopes   = []string{"AuditLog.Read.All"}
-)
-
 // route adds a route under the API's version.
 func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) error) {
 	s.routeAt(m, version, pattern, n, answer)
@@ -61,10 +52,11 @@ func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) er
 // routeAt adds a route under a version.
 func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer func(*call) error) {
 	method, path, _ := strings.Cut(pattern, " ")
+	in := areaOf(path)
 	m.Handle(method+" "+version+path, func(w http.ResponseWriter, r *http.Request) error {
 		c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now()}
 		c.dir = directory.In(c.view)
-		err := c.admit(n)
+		err := c.admit(n, in)
 		if err == nil {
 			err = answer(c)
 		}
@@ -74,21 +66,21 @@ func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer fun
 }
 
 // admit authenticates the caller and holds it against what the route needs.
-func (c *call) admit(n need) (err error) {
+func (c *call) admit(n need, in area) (err error) {
 	if c.token, err = c.Tokens.Bearer(c.view, c.r.Header.Get("Authorization"), audiences...); err != nil {
 		return err
 	}
 	c.tenant = c.token.Tenant
 	if n == logs {
-		return c.mayReadLogs()
+		return c.mayReadLogs(in)
 	}
 	if c.token.AppOnly() {
 		switch {
 		case n == profile || n == account:
 			return fault.New(fault.Invalid, "/me request is only valid with delegated authentication flow; this token speaks for an application, use /servicePrincipals/%s", c.token.Object).
 				WithCode("Request_BadRequest")
-		case !c.dir.HasRole(c.token.Object, directory.GlobalAdministrator):
-			return errInsufficient("the service principal holds no directory role")
+		case n == read && !c.permits(in.read), n != read && !c.permits(in.write):
+			return errInsufficient("the application holds neither a directory role nor one of the permissions for this")
 		}
 		return nil
 	}
@@ -96,7 +88,7 @@ func (c *call) admit(n need) (err error) {
 	switch {
 	case n == profile:
 		return nil
-	case n == read && !c.hasScope(readScopes), n != read && !c.hasScope(writeScopes):
+	case n == read && !c.permits(in.read), n != read && !c.permits(in.write):
 		return errInsufficient("the token's scopes do not suffice: " + c.token.Scopes)
 	case n == account:
 		return nil
@@ -104,10 +96,6 @@ func (c *call) admit(n need) (err error) {
 		return errInsufficient("guests may only read about themselves")
 	}
 	return nil
-}
-
-func (c *call) hasScope(any []string) bool {
-	return slices.ContainsFunc(strings.Fields(c.token.Scopes), func(s string) bool { return slices.Contains(any, s) })
 }
 
 // errInsufficient is Graph's answer to everyone who may not; why is for the audit and the log.

@@ -152,6 +152,14 @@ func (w *world) user(upn, kind string) *directory.User {
 	return u
 }
 
+func (w *world) assign(role, principal directory.ID) {
+	w.t.Helper()
+	body := []byte("{}")
+	must(w.t, w.feed.Update(context.Background(), func(*feed.View, feed.Secrets) (feed.Change, error) {
+		return feed.Change{Records: []feed.Record{{Kind: directory.KindRoleAssignment, Key: role.String() + "/" + principal.String(), Tenant: w.tenant.ID.String(), Body: body}}}, nil
+	}))
+}
+
 func (w *world) group(name string, g directory.NewGroup) *directory.Group {
 	w.t.Helper()
 	g.Tenant, g.DisplayName, g.MailNickname, g.SecurityEnabled = w.tenant.ID, name, strings.ReplaceAll(name, " ", ""), true

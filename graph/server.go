@@ -49,6 +49,7 @@ func (s *Server) Handler() http.Handler {
 	s.mountApplications(m)
 	s.mountDirectoryObjects(m)
 	s.mountOrganization(m)
+	s.mountConsent(m)
 	s.mountSignIns(m)
 	return keySegments(m)
 }

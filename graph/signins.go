@@ -80,26 +80,19 @@ func signInText(name string, get func(*signin.Entry) string) property {
 	return computed(name, textValue, func(_ *directory.State, e *signin.Entry) any { return orNull(get(e)) })
 }
 
-func orNull(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
 func (s *Server) mountSignIns(m *web.Mux) {
 	s.route(m, "GET /auditLogs/signIns", logs, (*call).signIns)
 	s.route(m, "GET /auditLogs/signIns/{id}", logs, (*call).signIn)
 }
 
-// mayReadLogs demands the right to read the sign-in log: of a person a directory role and a scope, of an application a directory role
-// (Microsoft Graph permissions reference, AuditLog.Read.All).
-func (c *call) mayReadLogs() error {
+// mayReadLogs demands the right to read the sign-in log: of an application the permission, of a person a directory role, too (Microsoft Graph
+// permissions reference, AuditLog.Read.All).
+func (c *call) mayReadLogs(in area) error {
 	switch {
-	case !c.dir.HasRole(c.token.Object, directory.GlobalAdministrator):
+	case !c.permits(in.read):
+		return errInsufficient("reading the sign-in log needs the permission AuditLog.Read.All")
+	case !c.token.AppOnly() && !c.dir.HasRole(c.token.Object, directory.GlobalAdministrator):
 		return errInsufficient("reading the sign-in log needs the role Global Administrator")
-	case !c.token.AppOnly() && !c.hasScope(logScopes):
-		return errInsufficient("the token's scopes do not suffice: " + c.token.Scopes)
 	case c.SignIns == nil:
 		return fault.New(fault.NotFound, "This server keeps no sign-in log.")
 	}

@@ -1,7 +1,10 @@
 package sts
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -11,7 +14,6 @@ import (
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
-	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -138,14 +140,17 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 	return s.proceed(ctx, v, account{session, user})
 }
 
-// proceed goes on with an account: it asks for consent if the application wants that, or answers the application.
+// proceed goes on with an account: it asks for consent if there is none yet, or the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
 	v.user = a.user
 	if !q.Subject.IsZero() && a.user.ID != q.Subject { // the application has asked for somebody else (OpenID Connect Core 1.0 section 3.1.2.2)
 		return fail(50058)
 	}
-	_, tenant, err := s.entry(v, a)
+	if q.Admin {
+		return s.proceedAdmin(ctx, v, a)
+	}
+	user, _, err := s.entry(v, a)
 	if s.pending(v, a.user) != nil {
 		v.state.Account = a.session.ID
 		return s.showReview(v, a.user)
@@ -155,9 +160,9 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 		return err
 	}
 	if !q.Redeem.IsZero() {
-		return s.redeemed(v, a, tenant)
+		return s.redeemed(v, a, user)
 	}
-	t, err := s.check(q, tenant)
+	c, t, err := s.check(q, user, v.now)
 	if err != nil {
 		return err
 	}
@@ -167,48 +172,111 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 		}
 		return s.stepUp(ctx, v, a, missing)
 	}
-	if q.prompts(promptConsent) && v.state.Step != stepConsent {
-		return s.showConsent(v, a, tenant, t)
+	switch {
+	case len(t.missing) > 0 && q.prompts(promptNone):
+		return fail(65001, c.app.AppID, c.app.DisplayName)
+	case q.prompts(promptConsent) && !v.state.Agreed:
+		v.state.Account = a.session.ID
+		return s.showConsent(v, user, t.wanted)
+	case len(t.missing) > 0:
+		v.state.Account = a.session.ID
+		return s.showConsent(v, user, t.missing)
 	}
-	code, err := s.issueCode(ctx, v, a, tenant.ID)
+	answer := url.Values{"session_state": {a.session.ID.String()}}
+	err = s.fill(ctx, v, a, user, c, answer)
 	s.recordSignIn(v, a, err)
 	if err != nil {
 		return err
 	}
-	answer := url.Values{"code": {code}, "session_state": {a.session.ID.String()}}
 	if q.Info {
 		answer.Set("client_info", clientInfo(a.user))
 	}
 	return s.respond(v, q, answer)
 }
 
-// check demands that the application may still be used and answered as the request says, and in a tenant. It returns what the
-// tokens will be for; the zero target when the client names that later.
-func (s *Server) check(q *authRequest, tenant *directory.Tenant) (target, error) {
-	dir := directory.In(s.Feed.View())
-	if err := q.answerable(dir, tenancy{tenant: tenant}); err != nil {
-		return target{}, err
+// fill puts a code and an ID token into the answer, as the request wants them.
+func (s *Server) fill(ctx context.Context, v *visit, a account, user *directory.User, c *client, answer url.Values) error {
+	q := v.state.Request
+	code := ""
+	if !q.NoCode {
+		var err error
+		if code, err = s.issueCode(ctx, v, a, user.Tenant); err != nil {
+			return err
+		}
+		answer.Set("code", code)
 	}
-	if q.Ask.Text == "" {
-		return target{}, nil
+	if !q.IDToken {
+		return nil
 	}
-	asked, err := q.Ask.parse()
-	if err != nil {
-		return target{}, err
+	view := s.Feed.View()
+	if _, ok := accountOf(view, a.session.ID, v.now); !ok {
+		return fail(50058)
 	}
-	return asked.resolve(dir, tenant)
-}
-
-// answerable demands that the application is still there and may be answered where the request says.
-func (q *authRequest) answerable(dir *directory.State, place tenancy) error {
-	c, err := findClient(dir, place, q.Client.String())
+	x := &exchange{version: q.Version, authority: s.Authorities.Own(), address: v.from, now: v.now, view: view, client: c}
+	x.subject = subject{tenant: x.dir().Tenant(user.Tenant), user: user, home: a.user, session: a.session, nonce: q.Nonce}
+	if q.MaxAge != nil {
+		x.subject.authTime = time.Unix(0, a.session.Began).Unix()
+	}
+	if q.Ask.Text != "" {
+		var err error
+		if x.ask, err = q.Ask.parse(); err != nil {
+			return err
+		}
+	}
+	claims, err := s.idClaims(x)
 	if err != nil {
 		return err
 	}
-	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
-		return fail(50011, clip(q.Redirect, 200), q.Client)
+	if code != "" {
+		sum := sha256.Sum256([]byte(code))
+		claims.CodeHash = base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
 	}
-	return nil
+	token, err := s.Keys.Sign(ctx, claims, q.Version == 1)
+	answer.Set("id_token", token)
+	return err
+}
+
+// check demands that the application may still be used and answered as the request says, and in the tenant of whom tokens will speak of. It returns what the
+// tokens will be for; of a request that leaves it to the client to name that later, only what is missing.
+func (s *Server) check(q *authRequest, user *directory.User, at time.Time) (*client, target, error) {
+	dir := directory.In(s.Feed.View())
+	tenant := dir.Tenant(user.Tenant)
+	c, err := q.answerable(dir, tenancy{tenant: tenant})
+	if err != nil {
+		return nil, target{}, err
+	}
+	if q.Ask.Text == "" {
+		t := target{}
+		if !c.firstParty() {
+			t.missing = consents{dir, c, user}.static()
+			t.wanted = t.missing
+		}
+		return c, t, nil
+	}
+	asked, err := q.Ask.parse()
+	if err != nil {
+		return nil, target{}, err
+	}
+	t, err := asked.resolve(dir, tenant)
+	if err == nil {
+		err = t.permit(dir, asked, c, user, at)
+	}
+	return c, t, err
+}
+
+// answerable demands that the application is still there and may be answered where the request says.
+func (q *authRequest) answerable(dir *directory.State, place tenancy) (*client, error) {
+	if q.Admin {
+		place = tenancy{word: organizations} // it need not be in the tenant yet
+	}
+	c, err := findClient(dir, place, q.Client.String())
+	if err != nil {
+		return nil, err
+	}
+	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
+		return nil, fail(50011, clip(q.Redirect, 200), q.Client)
+	}
+	return c, nil
 }
 
 // refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page: nothing is
@@ -218,18 +286,18 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 		return err
 	}
 	dir := directory.In(s.Feed.View())
-	if gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
+	if _, gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
 		s.refused(v, "", gone)
 		return gone
 	}
 	s.refused(v, "", err)
 	f := asRefusal(err, v.r)
-	if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
+	if onPageOnly(v.state.Request, f) {
 		return err
 	}
 	entry := catalogue[f.number]
 	answer := url.Values{
-		"error": {entry.error}, "error_description": {s.describe(f, v.r)},
+		"error": {cmp.Or(entry.page, entry.error)}, "error_description": {s.describe(f, v.r)},
 		"error_uri": {s.Authorities.Public + "/error?code=" + f.fault.Code[len("AADSTS"):]},
 	}
 	if entry.v1 != "" { // what version 1 has always called it is OpenID Connect's name
@@ -342,43 +410,6 @@ func (s *Server) chosen(ctx context.Context, v *visit, session string) (*account
 	return nil, nil
 }
 
-func (s *Server) showConsent(v *visit, a account, tenant *directory.Tenant, t target) error {
-	v.state.Step, v.state.Account = stepConsent, a.session.ID
-	view := pageView{
-		Title: "Permissions requested", App: s.appName(v.client()), AppID: v.client().String(), Account: a.user.UPN,
-		Tenant: tenant.DisplayName, Scopes: scopesOf(v.state.Request, t),
-	}
-	if u, err := url.Parse(v.state.Request.Redirect); err == nil && u.Host != "" {
-		view.Address = u.Host
-	}
-	return s.showForm(v, http.StatusOK, "consent", view)
-}
-
-// scopesOf says in words what an application asks for.
-func scopesOf(q *authRequest, t target) []scopeView {
-	asked, err := q.Ask.parse()
-	if err != nil || t.resource == nil {
-		return []scopeView{{Text: "Sign you in and act as you with the resource that it names", Value: "openid"}}
-	}
-	var out []scopeView
-	if asked.resource != "" {
-		for _, value := range t.scopes {
-			out = append(out, scopeView{Text: "Act as you in " + t.resource.DisplayName, Value: value})
-		}
-	}
-	for _, o := range []struct{ scope, text string }{
-		{"openid", "Sign you in"}, {"profile", "See your name and user name"}, {"email", "See your email address"},
-	} {
-		if asked.wants(o.scope) {
-			out = append(out, scopeView{o.text, o.scope})
-		}
-	}
-	if asked.offline {
-		out = append(out, scopeView{"Keep this access while you are away", "offline_access"})
-	}
-	return out
-}
-
 // resume goes on with the account that a question was put to, if its session is still in force.
 func (s *Server) resume(ctx context.Context, v *visit, next func(account) error) error {
 	a, err := s.chosen(ctx, v, v.state.Account.String())
@@ -389,19 +420,6 @@ func (s *Server) resume(ctx context.Context, v *visit, next func(account) error)
 		return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
 	}
 	return next(*a)
-}
-
-// stepConsent takes the person's decision.
-func (s *Server) stepConsent(ctx context.Context, v *visit, a account) error {
-	switch v.form["action"] {
-	case "accept":
-		return s.proceed(ctx, v, a)
-	case "cancel":
-		err := fail(65004).sub("cancel")
-		s.recordSignIn(v, a, err)
-		return err
-	}
-	return s.refuseOnPage(v)
 }
 
 func (s *Server) refuseOnPage(v *visit) error {

@@ -58,7 +58,7 @@ func (w *world) landed(p sheet) url.Values {
 		w.t.Fatalf("HTTP %d, page %q: not sent to the application: %s", p.status, p.page, p.body)
 	}
 	if u.Fragment != "" {
-		v, err := url.ParseQuery(u.Fragment)
+		v, err := url.ParseQuery(u.EscapedFragment())
 		must(w.t, err)
 		return v
 	}

@@ -19,6 +19,9 @@ type client struct {
 	credential string // the kind of what it showed and, once it is known, which one; for the audit
 }
 
+// firstParty reports whether the client is one of the cloud's own, which need no consent.
+func (c *client) firstParty() bool { return c.app.Tenant.IsZero() }
+
 // clientAuth is what a request says about its client (RFC 6749 section 2.3).
 type clientAuth struct {
 	id            string

@@ -51,13 +51,13 @@ func (v *visit) client() directory.ID {
 
 // wanted names the resource that the application asks for.
 func (v *visit) wanted() string {
-	switch v.on {
-	case devicePage:
+	switch {
+	case v.on == devicePage:
 		return v.flow.Ask.wanted()
-	case accountPage:
-		return ""
+	case v.state.Request != nil:
+		return v.state.Request.Ask.wanted()
 	}
-	return v.state.Request.Ask.wanted()
+	return "" // the account page is for nothing else
 }
 
 // tenant is where the application wants accounts from; nil: anywhere.
@@ -70,6 +70,9 @@ func (v *visit) tenant(dir *directory.State) *directory.Tenant {
 	}
 	return v.state.Request.place(dir).tenant
 }
+
+// forAdmin reports whether an administrator's consent is asked for: then the application may not be in the tenant yet.
+func (v *visit) forAdmin() bool { return v.state.Request != nil && v.state.Request.Admin }
 
 // deviceStart shows the first form. A code in the address only fills the field in: everything is still asked.
 func (s *Server) deviceStart(w http.ResponseWriter, r *http.Request) error {
@@ -110,12 +113,15 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	if proof := proofSteps[v.state.Step]; proof != nil {
 		return proof(s, ctx, v)
 	}
-	if v.state.Step == stepReview {
+	switch v.state.Step {
+	case stepReview:
 		home, err := s.visitor(v)
 		if err != nil {
 			return err
 		}
 		return s.stepReview(ctx, v, home, func() error { return s.goOn(ctx, v, home) })
+	case stepConsent:
+		return s.stepDeviceConsent(ctx, v)
 	}
 	return s.stepConfirm(ctx, v)
 }

@@ -10,6 +10,7 @@
 //	POST /{tenant}/oauth2[/v2.0]/devicecode                    RFC 8628
 //	     /devicelogin, /{tenant}/oauth2/deviceauth             the page where a person enters the code
 //	GET  /{tenant}/oauth2[/v2.0]/authorize                     RFC 6749 section 3.1, RFC 7636; POST asks again with GET
+//	GET  /{tenant}[/v2.0]/adminconsent                         an administrator consents for everybody
 //	POST /signin, /signout                                     the forms of the sign-in pages
 //	     /myaccount                                            where people see and change how they sign in
 //	GET  /{tenant}/oauth2[/v2.0]/logout                        OpenID Connect RP-Initiated Logout 1.0
@@ -19,7 +20,7 @@
 //
 // Every request for a token takes the same way (Server.issue):
 //
-//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource and scopes ▶ decide ▶ commit ▶ mint ▶ audit
+//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource, scopes, consent ▶ decide ▶ commit ▶ mint ▶ audit
 //
 // A grant only says who is asking, and what must commit before a token may leave: a session, a code that is used up. That commit
 // looks at the account once more, under the store's write lock.
@@ -58,6 +59,9 @@
 //	sign in at home ▶ [review ▶ accept] ▶ code, or a device's confirm
 //
 // The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie.
+//
+// Consent is a permission grant in the directory: of one user or, by an administrator, of all (see consent.go). Pages show what is missing and
+// grant just that; without a page it is AADSTS65001. The cloud's own clients need none.
 //
 // A Verifier checks the tokens that this server signed: bearer tokens, and tokens that are bound to a key inside a proof that the key signed.
 package sts

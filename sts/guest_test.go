@@ -417,6 +417,7 @@ func TestGuestOnBehalfOf(t *testing.T) {
 	home := w.tenant
 	w.tenant = b
 	app := w.app(directory.Application{DisplayName: "API", IdentifierURIs: []string{"api://fabrikam"}})
+	w.grant(app, directory.ARM, "user_impersonation")
 	_, secret, err := w.dir.AddAppSecret(context.Background(), directory.System, app.ID, directory.PasswordCredential{})
 	must(t, err)
 	w.tenant = home
@@ -434,6 +435,55 @@ func TestGuestOnBehalfOf(t *testing.T) {
 	w.fails(obo(domain), 700016)
 	w.setUser(w.alice.ID, func(u *directory.User) { u.Enabled = false })
 	w.fails(obo(otherDomain), 50057)
+}
+
+// TestGuestConsent: what a guest consents to in a tenant is granted to the guest there, and nothing at home.
+func TestGuestConsent(t *testing.T) {
+	w := newWorld(t)
+	home, b := w.tenant, w.other()
+	guest := w.invite(b, aliceName)
+	w.tenant = b
+	app := w.app(directory.Application{DisplayName: "Till", PublicClient: true, RedirectURIs: []string{"http://localhost"}})
+	w.tenant = home
+	br := w.browser()
+	at := w.authorizeAt(otherDomain, "client_id", app.AppID.String(), "scope", "openid profile offline_access https://graph.microsoft.com/User.Read")
+	p := w.enter(br, w.visit(br, "GET", at, nil), aliceName, alicePassword)
+	w.onPage(p, "review")
+	p = w.step(br, p, "action", "accept")
+	w.onPage(p, "consent")
+	if !strings.Contains(p.body, aliceName) || !strings.Contains(p.body, "Fabrikam") || strings.Contains(p.body, "EXT") {
+		t.Errorf("the page does not say who and where: %s", p.body)
+	}
+	code := w.landed(w.step(br, p, "action", "accept")).Get("code")
+	c := claims(t, w.ok(w.redeemCode(code, "client_id", app.AppID.String())).text("access_token"))
+	if c["oid"] != guest.ID.String() || c["tid"] != b.ID.String() {
+		t.Errorf("claims %v", c)
+	}
+	dir := directory.In(w.srv.Feed.View())
+	for g := range dir.EachGrant(home.ID) {
+		t.Errorf("granted at home: %+v", g)
+	}
+	n := 0
+	for g := range dir.EachGrant(b.ID) {
+		if n++; g.Principal != guest.ID {
+			t.Errorf("granted to %s", g.Principal)
+		}
+	}
+	if n == 0 {
+		t.Error("nothing is granted")
+	}
+
+	started := w.ok(w.post("/"+otherDomain+"/oauth2/v2.0/devicecode", values("client_id", app.AppID.String(), "scope", "openid email"))) // and on a device
+	d := w.browser()
+	p = w.next(d, w.visit(d, "GET", "/devicelogin", nil), "otc", started.text("user_code"))
+	p = w.next(d, p, "loginfmt", aliceName, "passwd", alicePassword)
+	w.onPage(p, "consent")
+	w.onPage(w.next(d, p, "action", "accept"), "confirm")
+	for g := range directory.In(w.srv.Feed.View()).EachGrant(b.ID) {
+		if g.Principal != guest.ID {
+			t.Errorf("granted to %s", g.Principal)
+		}
+	}
 }
 
 // TestGuestSecondFactor: either tenant may demand a second factor, and it is the one of home.

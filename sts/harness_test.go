@@ -144,6 +144,17 @@ func (w *world) principal(a *directory.Application) *directory.ServicePrincipal 
 	return p
 }
 
+// grant consents for everybody to scopes of a resource, by its application id.
+func (w *world) grant(a *directory.Application, resource directory.ID, scope string) *directory.PermissionGrant {
+	w.t.Helper()
+	to := directory.In(w.srv.Feed.View()).ServicePrincipalByName(w.tenant.ID, resource.String())
+	g, err := w.dir.CreateGrant(context.Background(), directory.System, directory.PermissionGrant{
+		Tenant: w.tenant.ID, Client: w.principal(a).ID, Resource: to.ID, Scope: scope,
+	})
+	must(w.t, err)
+	return g
+}
+
 func (w *world) setUser(id directory.ID, change func(*directory.User)) {
 	w.t.Helper()
 	must(w.t, w.dir.UpdateUser(context.Background(), directory.System, id, change))

@@ -76,7 +76,7 @@ func (s *Server) goOn(ctx context.Context, v *visit, user *directory.User) error
 	if s.pending(v, user) != nil {
 		return s.showReview(v, user)
 	}
-	return s.showConfirm(v, user)
+	return s.deviceConsent(v, user)
 }
 
 // stepUp asks a person who is signed in for what a decision misses. Whoever enrols must have proved just now who they are: else an

@@ -86,13 +86,17 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("GET /devicelogin", s.page(s.deviceStart))
 	m.Handle("POST /devicelogin", s.page(s.deviceStep))
 	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))
-	m.Handle("GET /devicelogin/{asset}", s.asset)
+	for name := range assets { // by name: a wildcard would be in the way of /{tenant}/adminconsent
+		m.Handle("GET /devicelogin/"+name, s.asset)
+	}
 	for version, at := range map[int]string{1: "/{tenant}/oauth2/", 2: "/{tenant}/oauth2/v2.0/"} {
 		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
 		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
 		m.Handle("GET "+at+"logout", s.page(s.logout))
 		m.Handle("POST "+at+"logout", s.page(s.logoutForm))
 	}
+	m.Handle("GET /{tenant}/adminconsent", s.page(s.adminConsent(1)))
+	m.Handle("GET /{tenant}/v2.0/adminconsent", s.page(s.adminConsent(2)))
 	for _, at := range []string{" /oidc/userinfo", " /{tenant}/openid/userinfo"} {
 		m.Handle("GET"+at, s.userInfo)
 		m.Handle("POST"+at, s.userInfo)

@@ -48,16 +48,14 @@ var means = map[string]struct {
 	"device_code":        {"Device code", "deviceCode", "none", false},
 	"managed identity":   {"Managed identity", "oAuth2", "none", false},
 	signInPage.purpose:   {"Password", "oAuth2", "none", true},
+	accountPage.purpose:  {"Password", "oAuth2", "none", true},
 	devicePage.purpose:   {"Password", "deviceCode", "none", true},
-	accountPage.purpose:  {"Password", "none", "none", true},
 	"urn:ietf:params:oauth:grant-type:device_code": {"Device code", "deviceCode", "none", false},
 	"urn:ietf:params:oauth:grant-type:jwt-bearer":  {"On-behalf-of", "oAuth2", "none", false},
 }
 
-// factors are Microsoft Graph's authenticationMethod, by Details["factor"]; "": a code that was wrong.
-var factors = map[string]string{
-	"": "Verification code", directory.MethodTOTP: "OATH verification code", "recovery": "Recovery code", amrPasskey: "Passkey",
-}
+// factors are names of what a person showed in place of a password, or beside it, by Details["factor"].
+var factors = map[string]string{amrPasskey: "Passkey", directory.MethodTOTP: "Authenticator app", "recovery": "Recovery code"}
 
 // credentialTypes are Microsoft Graph's clientCredentialType, by the first word of Details["credential"].
 var credentialTypes = map[string]string{
@@ -82,11 +80,13 @@ func signInOf(dir *directory.State, e *audit.Event, r *http.Request) signin.Entr
 	if m := e.Details["method"]; m == signInPage.purpose || m == devicePage.purpose || m == accountPage.purpose {
 		out.ClientApp = "Browser"
 	}
-	switch factor := e.Details["factor"]; {
-	case factor != "", e.Action == "second-factor":
-		out.Method = factors[factor]
-	case e.Action != "sign-in": // the proof has an entry of its own, now or earlier
+	switch e.Action {
+	case "authorize", "device-code-approve": // the proof has an entry of its own, now or earlier
 		out.Method = "Previously satisfied"
+	case "second-factor":
+		out.Method = cmp.Or(factors[e.Details["factor"]], "Verification code") // a wrong code is of no kind
+	default:
+		out.Method = cmp.Or(factors[e.Details["factor"]], e.Details["factor"], out.Method)
 	}
 	kind, keyID, _ := strings.Cut(e.Details["credential"], " ")
 	out.Credential, out.KeyID = credentialTypes[kind], keyID

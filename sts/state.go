@@ -40,8 +40,8 @@ type Session struct {
 	AMR     []string     `json:"amr"`    // how the user proved who they are (RFC 8176)
 	Expires time.Time    `json:"expires"`
 	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no token names it
-	Fresh   int64        `json:"fresh,omitempty"`   // when the person last proved something to a browser's session, Unix nanoseconds; 0: when it began
 	Chains  []Chain      `json:"chains,omitempty"`  // of refresh tokens, one for each public client that has redeemed some
+	Fresh   int64        `json:"fresh,omitempty"`   // when the person last proved something to a browser's session, Unix nanoseconds; 0: when it began
 }
 
 // Session returns a session in force, or nil.

@@ -151,15 +151,17 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	return s.verifyCredential(r.Context(), x, auth)
 }
 
-// resolve finds what the token is for.
+// resolve finds what the token is for, and whether the client may have it.
 func (x *exchange) resolve() (err error) {
 	if x.subject.ask != nil {
 		x.ask = *x.subject.ask
 	} else if x.ask, err = askOf(x.form, x.version); err != nil {
 		return err
 	}
-	x.target, err = x.ask.resolve(x.dir(), x.subject.tenant)
-	return err
+	if x.target, err = x.ask.resolve(x.dir(), x.subject.tenant); err != nil {
+		return err
+	}
+	return x.permit()
 }
 
 // wanted names the resource of a request that did not come so far that it was found.
