@@ -43,12 +43,16 @@ func (s *Server) password(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.subject.user = user
+	x.subject.home = user
 	if user.MustChange {
 		return fail(50055, s.Authorities.Public+"/devicelogin")
 	}
 	// The session begins when the check began: a password that was changed meanwhile has ended it already.
-	if x.subject.session, err = s.newSession(user, x.client, x.now, amrPassword); err != nil {
+	session, err := s.newSession(user, x.client, x.now, amrPassword)
+	if err != nil {
+		return err
+	}
+	if err := x.speakFor(user, session, x.subject.tenant); err != nil {
 		return err
 	}
 	x.subject.commit = x.begin(nil)

@@ -106,6 +106,7 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("GET /myaccount", s.page(s.account))
 	m.Handle("POST /myaccount", s.page(s.accountStep))
 	m.Handle("POST /signout", s.page(s.signOutStep))
+	m.Handle("GET /redeem", s.page(s.redeem))
 	m.Handle("GET /error", s.page(s.errorPage))
 }
 
