@@ -33,6 +33,9 @@ type visit struct {
 	form  form
 	state pageState
 	flow  *deviceFlow // of the device page; the sign-in page has its request in the state
+
+	origin originProof // of the form; a GET has none
+	silent bool        // nobody has clicked or typed anything yet
 }
 
 // client is the application that the person signs in to.
