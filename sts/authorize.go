@@ -296,7 +296,10 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) showPick(v *visit, signedIn []account) error {
 	v.state.Step = stepPick
-	view := pageView{Title: "Pick an account", App: s.appName(v.client()), Confirm: v.silent}
+	view := pageView{Title: "Pick an account", App: s.appName(v.client())}
+	if view.Confirm = v.silent; view.Confirm {
+		view.Title = "Confirm sign-in"
+	}
 	for _, a := range slices.Backward(signedIn) {
 		view.Accounts = append(view.Accounts, accountView{ID: a.session.ID.String(), Name: a.user.DisplayName, UPN: a.user.UPN})
 	}

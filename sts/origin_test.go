@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	cdpnetwork "github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -315,7 +316,16 @@ func TestSessionAtAnotherPortInChromium(t *testing.T) {
 		})
 	}
 
-	do(scripts(true), authorize(), at("resume"))
+	script := func(blocked bool) chromedp.Action[chromedp.Void] {
+		return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			pattern := &cdpnetwork.BlockPattern{URLPattern: "*://*:*/*/origin.js*", Block: blocked}
+			_, err := cdp.Call(ctx, target, cdpnetwork.SetBlockedURLs, cdpnetwork.SetBlockedURLsParams{URLPatterns: []*cdpnetwork.BlockPattern{pattern}})
+			return err
+		})
+	}
+	do(script(true), authorize(), at("resume")) // and stays there
+	shoot("x-resume")
+	do(script(false), scripts(true), authorize(), at("resume"))
 	do(chromedp.Click(`#idSIButton9`), at("signin"))
 	do(scripts(false), authorize(), at("pick"))
 	do(chromedp.Navigate(public+"/common/oauth2/v2.0/logout"), at("signout"), chromedp.Click(`#idSIButton9`), at("done"))
