@@ -19,17 +19,19 @@ const module = "github.com/gatehouse-k8s/gatehouse"
 var mayImport = map[string][]string{
 	"fault":          {},
 	"feed":           {}, // what a store implements; carries opaque records
-	"audit":          {},
+	"audit":          {"fault"},
 	"internal/cache": {},
+	"internal/guess": {"internal/cache"},
 	"internal/kms":   {},
 	"internal/pki":   {},
 	"internal/web":   {"fault"},
 
 	"directory": {"fault", "feed"},
 	"rbac":      {"directory", "fault", "feed"},
+	"signin":    {},
 
-	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/web"},
-	"graph":   {"audit", "directory", "fault", "feed", "internal/web", "sts"},
+	"sts":     {"audit", "directory", "fault", "feed", "internal/cache", "internal/guess", "internal/web", "signin"},
+	"graph":   {"audit", "directory", "fault", "feed", "internal/guess", "internal/web", "signin", "sts"},
 	"arm":     {"audit", "directory", "fault", "feed", "internal/web", "rbac", "sts"},
 	"aks":     {"arm", "audit", "directory", "fault", "feed", "identity", "internal/web", "rbac"}, // a resource provider is served by arm; clusters are given identities
 	"webhook": {"aks", "audit", "directory", "fault", "feed", "internal/cache", "internal/web", "sts"},
@@ -41,21 +43,21 @@ var mayImport = map[string][]string{
 	"front":   {"fault", "internal/pki"},                     // knows faces as http.Handlers only
 
 	"seal":            {"feed", "internal/kms", "internal/pki"}, // stands between feed and store, knows no SQL
-	"store":           {"feed"},
-	"store/storetest": {"feed", "store"},
+	"store":           {"feed", "signin"},
+	"store/storetest": {"feed", "signin", "store"},
 
-	"gatehousetest": {"arm", "directory", "feed", "front", "graph", "internal/pki", "internal/web", "rbac", "seal", "store", "sts"}, // wires, as cmd/gatehouse does
+	"gatehousetest": {"arm", "directory", "feed", "front", "graph", "internal/pki", "internal/web", "rbac", "seal", "signin", "store", "sts"}, // wires, as cmd/gatehouse does
 
 	"internal/kms/kmstest": {}, // a plugin for tests; the only package that knows Kubernetes' generated code
 
 	"e2e": {}, // tests drive the binaries from outside
 
-	"cmd/gatehouse": {"aks", "arm", "audit", "cluster", "directory", "fault", "feed", "front", "graph", "identity", "internal/pki", "internal/web", "msi", "rbac", "seal", "store", "sts", "webhook"},
+	"cmd/gatehouse": {"aks", "arm", "audit", "cluster", "directory", "fault", "feed", "front", "graph", "identity", "internal/pki", "internal/web", "msi", "rbac", "seal", "signin", "store", "sts", "webhook"},
 }
 
 // nouns know no technology, whatever it is for.
 var (
-	nouns      = []string{"fault", "feed", "audit", "directory", "rbac"}
+	nouns      = []string{"fault", "feed", "audit", "directory", "rbac", "signin"}
 	technology = []string{"net/http", "database/sql", "k8s.io/", "github.com/jackc/", "modernc.org/"}
 )
 

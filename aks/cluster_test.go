@@ -242,7 +242,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
-// TestEverythingIsAudited: refusals, changes and credentials are events, and none of them holds a secret.
+// TestEverythingIsAudited: refusals, changes and credentials are events, wrong requests are not, and none of them holds a secret.
 func TestEverythingIsAudited(t *testing.T) {
 	w := newWorld(t)
 	w.makeGroup()
@@ -272,10 +272,13 @@ func TestEverythingIsAudited(t *testing.T) {
 	}
 	for _, what := range []string{
 		"allowed admin /write", "allowed admin /write ended", "allowed admin /listClusterAdminCredential/action",
-		"allowed admin /listClusterAdminCredential/action client certificate", "denied bob /listClusterAdminCredential/action", "denied admin /write",
+		"allowed admin /listClusterAdminCredential/action client certificate", "denied bob /listClusterAdminCredential/action",
 	} {
 		if !want[what] {
 			t.Errorf("no event %q among %v", what, want)
 		}
+	}
+	if want["denied admin /write"] {
+		t.Error("a request that was merely wrong is an event")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
@@ -42,9 +41,7 @@ func (q *Request) operation() (*Operation, error) {
 		o = nil
 	}
 	if (o == nil || o.By != q.Caller.ID) && !q.May(q.Action, q.Scope) {
-		err := q.denied(q.Action, q.Scope)
-		q.record(audit.Denied, err)
-		return nil, err
+		return nil, q.denied(q.Action, q.Scope)
 	}
 	if o == nil {
 		return nil, fault.New(fault.NotFound, "The operation '%s' does not exist; outcomes are kept for %s.", id, operationKept).WithCode("OperationNotFound")

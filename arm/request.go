@@ -120,9 +120,7 @@ func Visible[T any](q *Request, all []T, scope func(T) rbac.Scope) ([]T, error) 
 		}
 	}
 	if len(out) == 0 && !q.May(q.Action, q.Scope) {
-		err := q.denied(q.Action, q.Scope)
-		q.record(audit.Denied, err)
-		return nil, err
+		return nil, q.denied(q.Action, q.Scope)
 	}
 	return out, nil
 }
@@ -140,24 +138,25 @@ func (q *Request) Update(plan func(*feed.View) (feed.Change, error)) error {
 
 // Audit adds an event about something that the answer holds. What the request did at all is recorded anyway.
 func (q *Request) Audit(details map[string]string) {
-	e := q.event(audit.Allowed)
-	e.Details = details
+	e := q.event()
+	e.Outcome, e.Details = audit.Allowed, details
 	q.server.Audit.Record(e)
 }
 
-func (q *Request) record(outcome string, err error) {
-	e := q.event(outcome)
-	if err != nil {
-		e.Reason = err.Error()
+func (q *Request) record(err error, change bool) {
+	if e := q.event(); e.Conclude(err, change) {
+		q.server.Audit.Record(e)
 	}
-	q.server.Audit.Record(e)
 }
 
-func (q *Request) event(outcome string) audit.Event {
-	return audit.Event{
-		Request: web.RequestID(q.Context()), Tenant: q.Caller.Tenant.String(), Actor: q.Caller.ID.String(), Client: q.Caller.Client,
-		Address: web.ClientIP(q.Request).String(), Action: q.Action, Target: q.Scope.String(), Outcome: outcome,
+func (q *Request) event() audit.Event {
+	e := audit.Event{
+		Request: web.RequestID(q.Context()), Client: q.Caller.Client, Address: web.ClientIP(q.Request).String(), Action: q.Action, Target: q.Scope.String(),
 	}
+	if !q.Caller.ID.IsZero() { // else nobody knows who asks
+		e.Tenant, e.Actor = q.Caller.Tenant.String(), q.Caller.ID.String()
+	}
+	return e
 }
 
 // Version is the request's api-version.

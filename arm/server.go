@@ -98,14 +98,6 @@ func (s *Server) serve(pattern string, checked bool, h Handler) web.Handler {
 	literals := strings.Split(strings.Trim(path, "/"), "/")
 	return func(w http.ResponseWriter, r *http.Request) error {
 		q := &Request{Request: r, View: s.Feed.View(), Now: s.now(), server: s, checked: checked}
-		token, err := s.Tokens.Bearer(q.View, r.Header.Get("Authorization"), audiences...)
-		if err != nil {
-			return err
-		}
-		q.Caller = callerOf(q.View, token)
-		if err := checkVersion(r); err != nil {
-			return err
-		}
 		segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 		for i, literal := range literals {
 			if !strings.HasPrefix(literal, "{") {
@@ -114,32 +106,32 @@ func (s *Server) serve(pattern string, checked bool, h Handler) web.Handler {
 		}
 		var scope string
 		q.Action, scope = question(method, segments)
-		if q.Scope, err = rbac.ParseScope(scope); err != nil {
-			return err
+		err := q.admit(scope)
+		if err == nil {
+			err = h(w, q)
 		}
-		if err := q.findSubscription(); err != nil {
-			return err
-		}
-		if err := q.authorize(q.View); err != nil {
-			q.record(audit.Denied, err)
-			return err
-		}
-		err = h(w, q)
-		if method != http.MethodGet && method != http.MethodHead {
-			q.record(outcome(err), err)
-		}
+		q.record(err, method != http.MethodGet && method != http.MethodHead)
 		return err
 	}
 }
 
-func outcome(err error) string {
-	switch {
-	case err == nil:
-		return audit.Allowed
-	case fault.Is(err, fault.Unavailable) || fault.From(err).Kind == fault.Internal:
-		return audit.Failed
+// admit finds out who asks, and whether they may.
+func (q *Request) admit(scope string) error {
+	token, err := q.server.Tokens.Bearer(q.View, q.Header.Get("Authorization"), audiences...)
+	if err != nil {
+		return err
 	}
-	return audit.Denied
+	q.Caller = callerOf(q.View, token)
+	if err := checkVersion(q.Request); err != nil {
+		return err
+	}
+	if q.Scope, err = rbac.ParseScope(scope); err != nil {
+		return err
+	}
+	if err := q.findSubscription(); err != nil {
+		return err
+	}
+	return q.authorize(q.View)
 }
 
 var versionPattern = regexp.MustCompile(`^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(-preview|-alpha|-beta|-privatepreview)?$`)

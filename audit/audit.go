@@ -53,12 +53,16 @@ const (
 type Log struct {
 	mu     sync.Mutex
 	path   string
-	file   *os.File
+	file   *os.File // nil: it could not be opened again
 	buf    *bufio.Writer
 	size   int64
+	full   int64 // size at which a new file begins
 	broken error // why events are being lost at present
 	stop   chan struct{}
 	done   chan struct{}
+
+	create func(path string) (*os.File, error) // fields, so that tests can make them fail
+	rename func(from, to string) error
 
 	minute  int64 // of the count of strangers
 	unknown int
@@ -66,7 +70,7 @@ type Log struct {
 
 // Open opens or creates the file, which only its owner may read.
 func Open(path string) (*Log, error) {
-	l := &Log{path: path, stop: make(chan struct{}), done: make(chan struct{})}
+	l := &Log{path: path, full: rotateAt, create: create, rename: os.Rename, stop: make(chan struct{}), done: make(chan struct{})}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
@@ -74,8 +78,12 @@ func Open(path string) (*Log, error) {
 	return l, nil
 }
 
+func create(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+}
+
 func (l *Log) open() error {
-	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := l.create(l.path)
 	if err != nil {
 		return err
 	}
@@ -112,7 +120,7 @@ func (l *Log) Record(e Event) {
 		return
 	}
 	l.writeLocked(e)
-	if l.size >= rotateAt {
+	if l.size >= l.full && l.file != nil {
 		l.noteLocked(l.rotateLocked())
 	}
 }
@@ -146,6 +154,12 @@ func (l *Log) writeLocked(e Event) {
 		slog.Error("an audit event could not be encoded", "action", e.Action, "err", err)
 		return
 	}
+	if l.file == nil {
+		if err := l.open(); err != nil {
+			l.noteLocked(err)
+			return
+		}
+	}
 	n, err := l.buf.Write(append(line, '\n'))
 	l.size += int64(n)
 	if err != nil { // success is known at the flush only
@@ -153,19 +167,36 @@ func (l *Log) writeLocked(e Event) {
 	}
 }
 
-// rotateLocked begins a new file. A name that is taken is replaced, so the oldest file goes.
+// rotateLocked begins a new file. The older ones move up to the first number that is free, and only if there is none the oldest goes: so
+// an attempt that was cut short, wherever it was, is finished by the next one and costs no file.
 func (l *Log) rotateLocked() error {
 	err := errors.Join(l.buf.Flush(), l.file.Close())
-	for i := rotated; i > 0; i-- {
-		from := l.path
-		if i > 1 {
-			from = fmt.Sprintf("%s.%d", l.path, i-1)
-		}
-		if e := os.Rename(from, fmt.Sprintf("%s.%d", l.path, i)); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
+	l.file = nil
+	free := 1
+	for free < rotated && exists(l.older(free)) {
+		free++
 	}
-	return errors.Join(err, l.open())
+	var moved error
+	for i := free; i > 0 && moved == nil; i-- {
+		moved = l.rename(l.older(i-1), l.older(i))
+	}
+	if l.full = rotateAt; moved != nil { // not again with each event
+		l.full = l.size + rotateAt/16
+	}
+	return errors.Join(err, moved, l.open())
+}
+
+// older is the name of the i-th older file; the 0th is the present one.
+func (l *Log) older(i int) string {
+	if i == 0 {
+		return l.path
+	}
+	return fmt.Sprintf("%s.%d", l.path, i)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // cut shortens a text, at the edge of a character.
@@ -189,11 +220,10 @@ func (l *Log) Close() error {
 	<-l.done
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := l.buf.Flush()
-	if cerr := l.file.Close(); err == nil {
-		err = cerr
+	if l.file == nil {
+		return l.broken
 	}
-	return err
+	return errors.Join(l.buf.Flush(), l.file.Close())
 }
 
 func (l *Log) flushEvery(d time.Duration) {
@@ -204,7 +234,9 @@ func (l *Log) flushEvery(d time.Duration) {
 		select {
 		case <-t.C:
 			l.mu.Lock()
-			l.noteLocked(l.buf.Flush())
+			if l.file != nil || l.broken == nil {
+				l.noteLocked(l.buf.Flush())
+			}
 			l.mu.Unlock()
 		case <-l.stop:
 			return
@@ -218,7 +250,9 @@ func (l *Log) noteLocked(err error) {
 		if l.broken == nil {
 			slog.Error("the audit log cannot be written; events are being lost until it can", "file", l.path, "err", err)
 		}
-		l.buf.Reset(l.file)
+		if l.file != nil {
+			l.buf.Reset(l.file)
+		}
 	}
 	l.broken = err
 }

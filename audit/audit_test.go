@@ -105,7 +105,7 @@ func TestRotation(t *testing.T) {
 	for i := range rotated + 3 {
 		l.Record(Event{Action: fmt.Sprint("event ", i), Outcome: Allowed})
 		l.mu.Lock()
-		l.size = rotateAt
+		l.full = 0
 		l.mu.Unlock()
 	}
 	if err := errors.Join(l.Err(), l.Close()); err != nil {
@@ -118,5 +118,73 @@ func TestRotation(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(dir, "audit.log.1"))
 	if err != nil || !strings.Contains(string(b), fmt.Sprint("event ", rotated+2)) {
 		t.Errorf("the newest of the older files holds %s (%v)", b, err)
+	}
+}
+
+// TestRotationCutShort: wherever a rotation fails, a later one finishes it. No file that is to be kept is lost, none moves twice, and the
+// log goes on as soon as it can.
+func TestRotationCutShort(t *testing.T) {
+	broken := errors.New("the disk says no")
+	for step := range rotated + 2 { // the moves of the files, the oldest first, and the opening of the new one
+		t.Run(fmt.Sprint("step ", step), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "audit.log")
+			l, err := Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			rotate := func() {
+				l.mu.Lock()
+				l.full = 0 // the next event fills the file
+				l.mu.Unlock()
+				l.Record(Event{Action: fmt.Sprint("event ", n), Outcome: Allowed})
+				n++
+			}
+			for range rotated { // numbers 1 to 4 are taken
+				rotate()
+			}
+			calls, attempts := 0, 0
+			l.rename = func(from, to string) error {
+				if calls++; calls > step {
+					return broken
+				}
+				return os.Rename(from, to)
+			}
+			l.create = func(string) (*os.File, error) { attempts++; return nil, broken }
+			rotate()
+			lost := n
+			for range 3 {
+				l.Record(Event{Action: fmt.Sprint("event ", n), Outcome: Allowed}) // lost: there is no file
+				n++
+			}
+			if attempts < 4 || !errors.Is(l.Err(), broken) {
+				t.Errorf("%d attempts to open, error %v", attempts, l.Err())
+			}
+			l.rename, l.create = os.Rename, create
+			l.Record(Event{Action: fmt.Sprint("event ", n), Outcome: Allowed})
+			n++
+			rotate()
+			if err := errors.Join(l.Err(), l.Close()); err != nil {
+				t.Error(err)
+			}
+			var all strings.Builder
+			files := 0
+			for i := rotated; i >= 0; i-- {
+				raw, err := os.ReadFile(l.older(i))
+				if err == nil {
+					files++
+				}
+				all.Write(raw)
+			}
+			for i := 2; i < n; i++ { // of the first files at most two had to go
+				there := strings.Contains(all.String(), fmt.Sprintf(`"event %d"`, i))
+				if gone := i >= lost && i < lost+3; there == gone {
+					t.Errorf("event %d is there: %t\n%s", i, there, &all)
+				}
+			}
+			if files != rotated+1 {
+				t.Errorf("%d files", files)
+			}
+		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 // CreateApplication registers an application in the tenant in a.Tenant. The server chooses the object id and the client id.
 func (d *Directory) CreateApplication(ctx context.Context, by Actor, a Application) (*Application, error) {
 	err := d.update(ctx, by, func(p *plan) (err error) {
-		if err := p.mayWrite(by, a.Tenant); err != nil {
+		if err := p.mayWrite(by, a.Tenant, append(applicationRoles, "Application.ReadWrite.OwnedBy")...); err != nil {
 			return err
 		}
 		if p.Tenant(a.Tenant) == nil {
@@ -25,13 +25,16 @@ func (d *Directory) CreateApplication(ctx context.Context, by Actor, a Applicati
 			return err
 		}
 		a.Created, a.Passwords, a.Federated = p.now, nil, nil
-		if err := p.checkApplication(&a); err != nil {
+		if err := p.checkApplication(&a, nil); err != nil {
 			return err
 		}
 		if a.Keys, err = p.checkKeys(a.Keys, nil); err != nil {
 			return err
 		}
 		p.put(KindApplication, a.ID.String(), a.Tenant, &a)
+		if p.ServicePrincipal(by.ID) != nil { // else it could not go on with what it has made by Application.ReadWrite.OwnedBy
+			p.put(KindOwnership, pair(a.ID, by.ID), a.Tenant, struct{}{})
+		}
 		return nil
 	})
 	if err != nil {
@@ -54,7 +57,7 @@ func (d *Directory) UpdateApplication(ctx context.Context, by Actor, id ID, chan
 		}
 		app.ID, app.Tenant, app.AppID, app.Created = old.ID, old.Tenant, old.AppID, old.Created
 		app.Passwords, app.Federated = old.Passwords, old.Federated
-		if err := p.checkApplication(&app); err != nil {
+		if err := p.checkApplication(&app, old); err != nil {
 			return err
 		}
 		if app.Keys, err = p.checkKeys(app.Keys, old.Keys); err != nil {
@@ -65,6 +68,7 @@ func (d *Directory) UpdateApplication(ctx context.Context, by Actor, id ID, chan
 			changed := *principal
 			changed.DisplayName, changed.Names = app.DisplayName, principalNames(&app)
 			p.put(KindServicePrincipal, changed.ID.String(), changed.Tenant, &changed)
+			p.dropRoles(old, &app, principal.ID)
 		}
 		return nil
 	})
@@ -89,37 +93,73 @@ func (d *Directory) DeleteApplication(ctx context.Context, by Actor, id ID) erro
 	})
 }
 
-// CreateServicePrincipal makes the account of an application of the same tenant, by its client id.
+// CreateServicePrincipal makes the account of an application of the same tenant, by its client id. Owners of the application may do it,
+// and own what they make.
 func (d *Directory) CreateServicePrincipal(ctx context.Context, by Actor, tenant, appID ID, enabled bool) (*ServicePrincipal, error) {
+	return d.AddServicePrincipal(ctx, by, ServicePrincipal{Tenant: tenant, AppID: appID, Enabled: enabled})
+}
+
+// AddServicePrincipal is CreateServicePrincipal with all that can be said of a service principal: of want, also AssignmentRequired, Tags,
+// Notes and Keys count.
+func (d *Directory) AddServicePrincipal(ctx context.Context, by Actor, want ServicePrincipal) (*ServicePrincipal, error) {
 	var principal ServicePrincipal
-	err := d.update(ctx, by, func(p *plan) error {
-		if err := p.mayWrite(by, tenant); err != nil {
-			return err
+	tenant, appID := want.Tenant, want.AppID
+	err := d.update(ctx, by, func(p *plan) (err error) {
+		app := p.ApplicationByAppID(appID)
+		if app == nil || !p.IsOwner(by.ID, app.ID) {
+			if err := p.mayWrite(by, tenant, applicationRoles...); err != nil {
+				return err
+			}
 		}
 		if other := p.ServicePrincipalByName(tenant, appID.String()); other != nil {
 			return fault.New(fault.Conflict, "The service principal cannot be created because the service principal name %s is already in use.", appID).
 				At("appId").WithCode("Request_MultipleObjectsWithSameKeyValue")
 		}
-		app := p.ApplicationByAppID(appID)
 		if app == nil || app.Tenant != tenant {
 			return fault.New(fault.Invalid, "The appId '%s' of the service principal does not reference a valid application object.", appID).
 				At("appId").WithCode("Request_BadRequest")
 		}
-		id, err := p.newID()
-		if err != nil {
+		if principal, err = p.newPrincipal(app); err != nil {
 			return err
 		}
-		principal = ServicePrincipal{
-			ID: id, Tenant: tenant, AppID: appID, DisplayName: app.DisplayName, Names: principalNames(app),
-			Type: TypeApplication, Enabled: enabled, Created: p.now,
+		if err := p.setPrincipal(&principal, &want); err != nil {
+			return err
 		}
-		p.put(KindServicePrincipal, id.String(), tenant, &principal)
+		p.put(KindServicePrincipal, principal.ID.String(), tenant, &principal)
+		if p.IsOwner(by.ID, app.ID) {
+			p.put(KindOwnership, pair(principal.ID, by.ID), tenant, struct{}{})
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &principal, nil
+}
+
+func (p *plan) newPrincipal(app *Application) (ServicePrincipal, error) {
+	id, err := p.newID()
+	return ServicePrincipal{
+		ID: id, Tenant: app.Tenant, AppID: app.AppID, DisplayName: app.DisplayName, Names: principalNames(app),
+		Type: TypeApplication, Enabled: true, Created: p.now,
+	}, err
+}
+
+// setPrincipal takes over what of a service principal is its own, if the rules allow it.
+func (p *plan) setPrincipal(principal, want *ServicePrincipal) (err error) {
+	old := principal.Keys
+	principal.Enabled, principal.AssignmentRequired, principal.Tags, principal.Notes = want.Enabled, want.AssignmentRequired, want.Tags, want.Notes
+	if err := checkText("notes", principal.Notes, false, 1024); err != nil {
+		return err
+	}
+	if len(principal.Tags) > maxPermissions {
+		return errApplication("tags", "tags has %d entries; it may have %d.", len(principal.Tags), maxPermissions)
+	}
+	if err := checkTags(principal.Tags); err != nil {
+		return err
+	}
+	principal.Keys, err = p.checkKeys(want.Keys, old)
+	return err
 }
 
 // EnableServicePrincipal enables or disables a service principal. First-party ones stay as they are: without them
@@ -131,8 +171,9 @@ func (d *Directory) EnableServicePrincipal(ctx context.Context, by Actor, id ID,
 	})
 }
 
-// UpdateServicePrincipal lets change edit a copy of the service principal. Of what it does, Enabled and Keys count: the rest
-// follows the application. First-party service principals stay as they are.
+// UpdateServicePrincipal lets change edit a copy of the service principal. Of what it does, Enabled, Keys, AssignmentRequired, Tags and
+// Notes count: the rest follows the application. Owners may not enable or disable it: that is how an administrator stops an application.
+// First-party service principals stay as they are.
 func (d *Directory) UpdateServicePrincipal(ctx context.Context, by Actor, id ID, change func(*ServicePrincipal) error) error {
 	return d.update(ctx, by, func(p *plan) error {
 		principal, err := p.principalFor(by, id)
@@ -143,6 +184,11 @@ func (d *Directory) UpdateServicePrincipal(ctx context.Context, by Actor, id ID,
 		if err := change(&wanted); err != nil {
 			return err
 		}
+		if principal.Enabled != wanted.Enabled {
+			if err := p.mayWrite(by, principal.Tenant, applicationRoles...); err != nil {
+				return err
+			}
+		}
 		if principal.Enabled && !wanted.Enabled {
 			if err := p.keepAnAdministrator(id); err != nil {
 				return err
@@ -152,8 +198,7 @@ func (d *Directory) UpdateServicePrincipal(ctx context.Context, by Actor, id ID,
 			return fault.New(fault.Invalid, "%s is a managed identity, which has no certificates of its own", principal.DisplayName).WithCode("Request_BadRequest")
 		}
 		changed := *principal
-		changed.Enabled = wanted.Enabled
-		if changed.Keys, err = p.checkKeys(wanted.Keys, principal.Keys); err != nil {
+		if err := p.setPrincipal(&changed, &wanted); err != nil {
 			return err
 		}
 		p.put(KindServicePrincipal, id.String(), changed.Tenant, &changed)
@@ -198,7 +243,25 @@ func (s *State) applicationFor(by Actor, id ID) (*Application, error) {
 	if a == nil || (!by.system && a.Tenant != s.tenantOf(by.ID)) {
 		return nil, ErrNoObject(id.String())
 	}
-	return a, s.mayWrite(by, a.Tenant)
+	principal := ID{}
+	if sp := s.ServicePrincipalByName(a.Tenant, a.AppID.String()); sp != nil {
+		principal = sp.ID
+	}
+	return a, s.mayOwn(by, a.Tenant, id, principal)
+}
+
+// applicationRoles are the app roles of Microsoft Graph that let an application change applications and service principals.
+var applicationRoles = []string{"Application.ReadWrite.All", "Directory.ReadWrite.All"}
+
+// mayOwn is the rule for applications and service principals: administrators, applications by their roles, and owners of the object. The
+// last two may not touch one whose account can do more than they, because whoever sets its credentials has its rights.
+func (s *State) mayOwn(by Actor, tenant, object, principal ID) error {
+	if !s.IsOwner(by.ID, object) {
+		if err := s.mayWrite(by, tenant, applicationRoles...); err != nil {
+			return err
+		}
+	}
+	return s.guarded(by, principal)
 }
 
 // principalFor returns a service principal of the caller's tenant that by may write to.
@@ -207,7 +270,7 @@ func (s *State) principalFor(by Actor, id ID) (*ServicePrincipal, error) {
 	if sp == nil || (!by.system && sp.Tenant != s.tenantOf(by.ID)) {
 		return nil, ErrNoObject(id.String())
 	}
-	if err := s.mayWrite(by, sp.Tenant); err != nil {
+	if err := s.mayOwn(by, sp.Tenant, id, id); err != nil {
 		return nil, err
 	}
 	if sp.FirstParty {
@@ -221,7 +284,8 @@ func principalNames(a *Application) []string {
 	return append([]string{a.AppID.String()}, a.IdentifierURIs...)
 }
 
-func (p *plan) checkApplication(a *Application) error {
+// checkApplication applies the rules to an application. old is what it was; nil for a new one.
+func (p *plan) checkApplication(a, old *Application) error {
 	if err := checkText("displayName", a.DisplayName, true, 256); err != nil {
 		return err
 	}
@@ -249,7 +313,7 @@ func (p *plan) checkApplication(a *Application) error {
 		return fault.New(fault.Invalid, "requestedAccessTokenVersion is %d; it may be null, 1 or 2", a.TokenVersion).
 			At("api.requestedAccessTokenVersion").WithCode("Request_BadRequest")
 	}
-	return nil
+	return p.checkPermissions(a, old)
 }
 
 // nameTaken reports whether a name is the identifier URI of another application of the tenant, or a name of a

@@ -17,6 +17,7 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 		principals: s.principals.Edit(), spNames: s.spNames.Edit(), resources: s.resources.Edit(),
 		memberOf: newEdges(s.memberOf), members: newEdges(s.members),
 		owners: newLists(s.owners), owned: newLists(s.owned), roles: newLists(s.roles),
+		grants: s.grants.Edit(), grantsOf: newLists(s.grantsOf), assignments: s.assignments.Edit(), assigned: newLists(s.assigned),
 	}
 	for i := range records {
 		if err := e.apply(&records[i]); err != nil {
@@ -29,6 +30,7 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 		principals: e.principals.Map(), spNames: e.spNames.Map(), resources: e.resources.Map(),
 		memberOf: e.memberOf.Map(), members: e.members.Map(),
 		owners: e.owners.Map(), owned: e.owned.Map(), roles: e.roles.Map(),
+		grants: e.grants.Map(), grantsOf: e.grantsOf.Map(), assignments: e.assignments.Map(), assigned: e.assigned.Map(),
 	}, nil
 }
 
@@ -46,6 +48,10 @@ type editor struct {
 	memberOf, members *edges
 	owners, owned     *lists
 	roles             *lists
+
+	grants             *feed.Editor[ID, *PermissionGrant]
+	assignments        *feed.Editor[ID, *AppRoleAssignment]
+	grantsOf, assigned *lists
 }
 
 func (e *editor) apply(r *feed.Record) error {
@@ -113,6 +119,16 @@ func (e *editor) apply(r *feed.Record) error {
 			unindex(e.appIDs, old.AppID, id)
 		}
 		return put(e.applications, id, r.Body, func(a *Application) { e.appIDs.Set(a.AppID, id) })
+	case KindPermissionGrant:
+		if old, ok := e.grants.Get(id); ok {
+			e.grantsOf.set(old.holder(), id, true)
+		}
+		return put(e.grants, id, r.Body, func(g *PermissionGrant) { e.grantsOf.set(g.holder(), id, false) })
+	case KindAppRole:
+		if old, ok := e.assignments.Get(id); ok {
+			e.assigned.set(old.Principal, id, true)
+		}
+		return put(e.assignments, id, r.Body, func(a *AppRoleAssignment) { e.assigned.set(a.Principal, id, false) })
 	case KindServicePrincipal:
 		if old, ok := e.principals.Get(id); ok {
 			for _, n := range old.Names {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/fault"
@@ -30,6 +31,9 @@ func (d *Directory) AddAppSecret(ctx context.Context, by Actor, object ID, want 
 		return PasswordCredential{}, "", fmt.Errorf("make a client secret: %w", err)
 	}
 	secret := base64.RawURLEncoding.EncodeToString(raw)
+	if rest, ok := strings.CutPrefix(secret, "-"); ok { // which command lines would take for a flag
+		secret = "_" + rest
+	}
 	c := PasswordCredential{DisplayName: want.DisplayName, Hint: secret[:3], Start: want.Start.UTC(), End: want.End.UTC()}
 	err := d.update(ctx, by, func(p *plan) error {
 		holder, err := p.credentialsFor(by, object)

@@ -90,9 +90,10 @@ func (s *State) Active(id ID) bool {
 	return false
 }
 
-// mayWrite is the rule of this directory for every write: Global Administrators of the tenant, and the server itself.
-func (s *State) mayWrite(by Actor, tenant ID) error {
-	if by.system || (s.tenantOf(by.ID) == tenant && s.HasRole(by.ID, GlobalAdministrator)) {
+// mayWrite is the rule of this directory for every write: Global Administrators of the tenant, applications that have been given one of
+// some app roles of Microsoft Graph, and the server itself.
+func (s *State) mayWrite(by Actor, tenant ID, roles ...string) error {
+	if by.system || (s.tenantOf(by.ID) == tenant && (s.HasRole(by.ID, GlobalAdministrator) || len(roles) > 0 && s.HasGraphRole(by.ID, roles...))) {
 		return nil
 	}
 	return errInsufficient()

@@ -111,7 +111,7 @@ func (d *Directory) SetMFA(ctx context.Context, by Actor, id ID, state string) e
 		return fault.New(fault.Invalid, "perUserMfaState is %.40q; it may be disabled, enabled or enforced.", state).At("perUserMfaState").WithCode("Request_BadRequest")
 	}
 	return d.update(ctx, by, func(p *plan) error {
-		old, err := p.userFor(by, id)
+		old, err := p.passwordFor(by, id)
 		if err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func (d *Directory) RenewRecovery(ctx context.Context, id ID) (codes []string, e
 func (d *Directory) RemoveMethod(ctx context.Context, by Actor, id, method ID) error {
 	return d.update(ctx, by, func(p *plan) error {
 		if by.ID != id {
-			if _, err := p.userFor(by, id); err != nil {
+			if _, err := p.passwordFor(by, id); err != nil {
 				return err
 			}
 		}

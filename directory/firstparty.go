@@ -15,12 +15,11 @@ var (
 // microsoftTenant owns the first-party applications.
 var microsoftTenant = MustParseID("f8cdef31-a31e-4b4a-93e4-5f571e91255a")
 
-// FirstParty lists the first-party applications. Their scopes are granted to everyone: nobody is
-// asked for consent.
+// FirstParty lists the first-party applications. As clients they need no consent.
 var FirstParty = []Application{
 	{
 		AppID: AKSServer, DisplayName: "Azure Kubernetes Service AAD Server",
-		Scopes: []Permission{{ID: MustParseID("34a47c2f-cd0d-47b4-a93c-2c41130c671c"), Value: "user.read"}},
+		Scopes: []Scope{forUsers("34a47c2f-cd0d-47b4-a93c-2c41130c671c", "user.read", "Use clusters as you")}, GroupClaims: ClaimSecurityGroup,
 	},
 	{
 		AppID: AKSClient, DisplayName: "Azure Kubernetes Service AAD Client",
@@ -33,17 +32,12 @@ var FirstParty = []Application{
 	{
 		AppID: ARM, DisplayName: "Windows Azure Service Management API",
 		IdentifierURIs: []string{"https://management.azure.com/", "https://management.core.windows.net/"},
-		Scopes:         []Permission{{ID: MustParseID("41094075-9dad-400e-a0bd-54e686782033"), Value: "user_impersonation"}},
+		Scopes:         []Scope{forUsers("41094075-9dad-400e-a0bd-54e686782033", "user_impersonation", "Manage Azure resources as you")},
 	},
 	{
 		AppID: Graph, DisplayName: "Microsoft Graph",
 		IdentifierURIs: []string{"https://graph.microsoft.com/"},
-		Scopes: []Permission{
-			{ID: MustParseID("e1fe6dd8-ba31-4d61-89e7-88639da4683d"), Value: "User.Read"},
-			{ID: MustParseID("06da0dbc-49e2-44d2-8312-53f166ab848a"), Value: "Directory.Read.All"},
-			{ID: MustParseID("0e263e50-5827-48a4-b97c-d940288653c7"), Value: "Directory.AccessAsUser.All"},
-		},
-		Roles: []Permission{{ID: MustParseID("7ab1d382-f21e-4acd-a863-ba3e13f7da61"), Value: "Directory.Read.All"}},
+		Scopes:         graphScopes, Roles: graphRoles,
 	},
 	{
 		AppID: IAMExtension, DisplayName: "ADIbizaUX",

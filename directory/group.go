@@ -20,7 +20,7 @@ type NewGroup struct {
 func (d *Directory) CreateGroup(ctx context.Context, by Actor, g NewGroup) (*Group, error) {
 	group := g.Group
 	err := d.update(ctx, by, func(p *plan) error {
-		err := p.mayWrite(by, group.Tenant)
+		err := p.mayWrite(by, group.Tenant, p.groupRoles(&group)...)
 		if err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func (d *Directory) CreateGroup(ctx context.Context, by Actor, g NewGroup) (*Gro
 		}
 		p.put(KindGroup, group.ID.String(), group.Tenant, &group)
 		for _, id := range g.Owners {
-			if err := p.checkOwner(&group, id); err != nil {
+			if err := p.checkOwner(group.Tenant, id); err != nil {
 				return err
 			}
 			p.put(KindOwnership, pair(group.ID, id), group.Tenant, struct{}{})
@@ -58,7 +58,7 @@ func (d *Directory) CreateGroup(ctx context.Context, by Actor, g NewGroup) (*Gro
 // UpdateGroup lets change edit a copy of the group. It may not change the id or the tenant.
 func (d *Directory) UpdateGroup(ctx context.Context, by Actor, id ID, change func(*Group)) error {
 	return d.update(ctx, by, func(p *plan) error {
-		old, err := p.groupFor(by, id, p.mayWrite)
+		old, err := p.groupFor(by, id, p.mayChange(id))
 		if err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (d *Directory) UpdateGroup(ctx context.Context, by Actor, id ID, change fun
 // DeleteGroup removes a group with all its memberships and ownerships.
 func (d *Directory) DeleteGroup(ctx context.Context, by Actor, id ID) error {
 	return d.update(ctx, by, func(p *plan) error {
-		group, err := p.groupFor(by, id, p.mayWrite)
+		group, err := p.groupFor(by, id, p.mayChange(id))
 		if err != nil {
 			return err
 		}
@@ -122,37 +122,51 @@ func (d *Directory) RemoveMember(ctx context.Context, by Actor, group, member ID
 	})
 }
 
-// AddOwner makes a user or service principal an owner of a group.
-func (d *Directory) AddOwner(ctx context.Context, by Actor, group, owner ID) error {
+// AddOwner makes a user or service principal an owner of a group, application or service principal. Owners may do it.
+func (d *Directory) AddOwner(ctx context.Context, by Actor, object, owner ID) error {
 	return d.update(ctx, by, func(p *plan) error {
-		g, err := p.groupFor(by, group, p.mayManage(group))
+		tenant, err := p.ownedFor(by, object)
 		if err != nil {
 			return err
 		}
-		if err := p.checkOwner(g, owner); err != nil {
+		if err := p.checkOwner(tenant, owner); err != nil {
 			return err
 		}
-		if p.IsOwner(owner, group) {
+		if p.IsOwner(owner, object) {
 			return errReferenceExists("owners")
 		}
-		p.put(KindOwnership, pair(group, owner), g.Tenant, struct{}{})
+		p.put(KindOwnership, pair(object, owner), tenant, struct{}{})
 		return nil
 	})
 }
 
-// RemoveOwner takes an owner away from a group.
-func (d *Directory) RemoveOwner(ctx context.Context, by Actor, group, owner ID) error {
+// RemoveOwner takes an owner away from a group, application or service principal. Owners may do it.
+func (d *Directory) RemoveOwner(ctx context.Context, by Actor, object, owner ID) error {
 	return d.update(ctx, by, func(p *plan) error {
-		g, err := p.groupFor(by, group, p.mayManage(group))
+		tenant, err := p.ownedFor(by, object)
 		if err != nil {
 			return err
 		}
-		if !p.IsOwner(owner, group) {
+		if !p.IsOwner(owner, object) {
 			return ErrNoObject(owner.String())
 		}
-		p.delete(KindOwnership, pair(group, owner), g.Tenant)
+		p.delete(KindOwnership, pair(object, owner), tenant)
 		return nil
 	})
+}
+
+// ownedFor returns the tenant of an object whose owners by may change.
+func (p *plan) ownedFor(by Actor, object ID) (ID, error) {
+	if p.Application(object) != nil {
+		_, err := p.applicationFor(by, object)
+		return p.tenantOf(object), err
+	}
+	if p.ServicePrincipal(object) != nil {
+		_, err := p.principalFor(by, object)
+		return p.tenantOf(object), err
+	}
+	_, err := p.groupFor(by, object, p.mayManage(object))
+	return p.tenantOf(object), err
 }
 
 // groupFor returns a group of the caller's tenant that by may write to by a rule.
@@ -171,8 +185,25 @@ func (s *State) mayManage(group ID) func(Actor, ID) error {
 		if g := s.Group(group); g != nil && !g.RoleAssignable && !by.system && s.IsOwner(by.ID, group) {
 			return nil
 		}
-		return s.mayWrite(by, tenant)
+		roles := s.groupRoles(s.Group(group))
+		if len(roles) > 0 {
+			roles = append(roles, "GroupMember.ReadWrite.All")
+		}
+		return s.mayWrite(by, tenant, roles...)
 	}
+}
+
+// mayChange is the rule for a group itself.
+func (s *State) mayChange(group ID) func(Actor, ID) error {
+	return func(by Actor, tenant ID) error { return s.mayWrite(by, tenant, s.groupRoles(s.Group(group))...) }
+}
+
+// groupRoles are the app roles of Microsoft Graph that let an application change a group.
+func (s *State) groupRoles(g *Group) []string {
+	if g == nil || g.RoleAssignable {
+		return nil
+	}
+	return []string{"Group.ReadWrite.All", "Directory.ReadWrite.All"}
 }
 
 func checkGroup(g *Group) error {
@@ -220,9 +251,9 @@ func (p *plan) checkMember(g *Group, id ID) error {
 	return nil
 }
 
-// checkOwner accepts users and service principals of the group's tenant.
-func (p *plan) checkOwner(g *Group, id ID) error {
-	if (p.User(id) == nil && p.ServicePrincipal(id) == nil) || p.tenantOf(id) != g.Tenant {
+// checkOwner accepts users and service principals of a tenant.
+func (p *plan) checkOwner(tenant, id ID) error {
+	if (p.User(id) == nil && p.ServicePrincipal(id) == nil) || p.tenantOf(id) != tenant {
 		return ErrNoObject(id.String())
 	}
 	return nil

@@ -16,6 +16,8 @@ const (
 	KindMembership       feed.Kind = "directory/membership"     // key group/member
 	KindOwnership        feed.Kind = "directory/ownership"      // key object/owner
 	KindRoleAssignment   feed.Kind = "directory/roleassignment" // key role template/principal
+	KindPermissionGrant  feed.Kind = "directory/permissiongrant"
+	KindAppRole          feed.Kind = "directory/approleassignment"
 
 	// KindPassword is a secret: the argon2id hash of a user's password, under the user's id.
 	KindPassword feed.Kind = "directory/password"
@@ -90,13 +92,6 @@ type Group struct {
 	Created         time.Time `json:"created"`
 }
 
-// Permission is a delegated scope or an application role that an application exposes.
-type Permission struct {
-	ID    ID     `json:"id"`
-	Value string `json:"value"`
-	Text  string `json:"text,omitempty"`
-}
-
 // PasswordCredential describes a client secret; the secret itself is kept as a hash under KindAppSecret.
 type PasswordCredential struct {
 	KeyID       ID        `json:"keyId"`
@@ -139,10 +134,25 @@ type Application struct {
 	Passwords       []PasswordCredential  `json:"passwordCredentials,omitempty"`
 	Keys            []KeyCredential       `json:"keyCredentials,omitempty"`
 	Federated       []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
-	Scopes          []Permission          `json:"scopes,omitempty"`
-	Roles           []Permission          `json:"roles,omitempty"`
+	Scopes          []Scope               `json:"scopes,omitempty"`
+	Roles           []AppRole             `json:"roles,omitempty"`
 	TokenVersion    int                   `json:"requestedAccessTokenVersion,omitempty"` // 2, else version 1 tokens
 	Created         time.Time             `json:"created"`
+
+	PreAuthorized []PreAuthorized    `json:"preAuthorizedApplications,omitempty"`
+	KnownClients  []ID               `json:"knownClientApplications,omitempty"`
+	Required      []RequiredResource `json:"requiredResourceAccess,omitempty"`
+	GroupClaims   GroupClaims        `json:"groupMembershipClaims,omitempty"`
+	Optional      OptionalClaims     `json:"optionalClaims,omitzero"`
+	IssueIDToken  bool               `json:"enableIdTokenIssuance,omitempty"` // from the authorize endpoint itself
+
+	// What people and portals read about it.
+	Tags        []string `json:"tags,omitempty"`
+	Notes       string   `json:"notes,omitempty"`
+	Description string   `json:"description,omitempty"`
+	HomePage    string   `json:"homePageUrl,omitempty"`
+	LogoutURL   string   `json:"logoutUrl,omitempty"`
+	Info        Info     `json:"info,omitzero"`
 }
 
 // Types of service principals.
@@ -163,11 +173,14 @@ type ServicePrincipal struct {
 	Passwords   []PasswordCredential `json:"passwordCredentials,omitempty"`
 	Keys        []KeyCredential      `json:"keyCredentials,omitempty"`
 	FirstParty  bool                 `json:"firstParty,omitempty"` // owned by the cloud's own tenant; see FirstParty
+	Created     time.Time            `json:"created"`
+
+	AssignmentRequired bool     `json:"appRoleAssignmentRequired,omitempty"` // only who has been assigned gets tokens for, or through, it
+	Tags               []string `json:"tags,omitempty"`
+	Notes              string   `json:"notes,omitempty"`
 
 	// Of a managed identity only, whose resource they describe:
 	Resource  string                `json:"resource,omitempty"` // its ARM id
 	Explicit  bool                  `json:"explicit,omitempty"` // the resource is the identity itself, user-assigned; else the identity is part of it
 	Federated []FederatedCredential `json:"federatedIdentityCredentials,omitempty"`
-
-	Created time.Time `json:"created"`
 }

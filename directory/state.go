@@ -33,6 +33,11 @@ type State struct {
 	owners   feed.Map[ID, []ID]   // group, application or service principal -> its owners
 	owned    feed.Map[ID, []ID]
 	roles    feed.Map[ID, []ID] // principal -> role templates
+
+	grants      feed.Map[ID, *PermissionGrant]
+	grantsOf    feed.Map[ID, []ID] // user -> grants for that user alone; client -> its grants for everybody
+	assignments feed.Map[ID, *AppRoleAssignment]
+	assigned    feed.Map[ID, []ID] // principal -> its app role assignments
 }
 
 // edge is one direct membership, seen from either end.
@@ -176,6 +181,12 @@ func (s *State) Owned(principal ID) []ID {
 // IsOwner reports whether a principal owns an object.
 func (s *State) IsOwner(principal, object ID) bool {
 	return slices.Contains(s.Owners(object), principal)
+}
+
+// RolesOf returns the templates of the directory roles that a principal holds.
+func (s *State) RolesOf(principal ID) []ID {
+	ids, _ := s.roles.Get(principal)
+	return ids
 }
 
 // HasRole reports whether a principal holds a directory role.

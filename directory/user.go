@@ -23,7 +23,7 @@ type NewUser struct {
 // CreateUser adds a user to the tenant in u.Tenant. A UPN that another user has is a conflict.
 func (d *Directory) CreateUser(ctx context.Context, by Actor, u NewUser) (*User, error) {
 	user := u.User
-	if err := d.State().mayWrite(by, user.Tenant); err != nil { // before the expensive hash; checked again below
+	if err := d.State().mayWrite(by, user.Tenant, userRoles...); err != nil { // before the expensive hash; checked again below
 		return nil, err
 	}
 	hash, err := d.newHash(ctx, u.Password, user.UPN)
@@ -31,7 +31,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Actor, u NewUser) (*User,
 		return nil, err
 	}
 	err = d.update(ctx, by, func(p *plan) error {
-		if err := p.mayWrite(by, user.Tenant); err != nil {
+		if err := p.mayWrite(by, user.Tenant, userRoles...); err != nil {
 			return err
 		}
 		if user.ID, err = p.newID(); err != nil {
@@ -71,7 +71,7 @@ type UserPatch struct {
 func (d *Directory) PatchUser(ctx context.Context, by Actor, id ID, patch UserPatch) error {
 	var hash []byte
 	if patch.Password != "" {
-		u, err := d.State().userFor(by, id) // before the expensive hash; checked again below
+		u, err := d.State().passwordFor(by, id) // before the expensive hash; checked again below
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,11 @@ func (d *Directory) PatchUser(ctx context.Context, by Actor, id ID, patch UserPa
 		}
 	}
 	return d.update(ctx, by, func(p *plan) error {
-		old, err := p.userFor(by, id)
+		rule := p.userFor
+		if hash != nil || patch.MustChange != nil {
+			rule = p.passwordFor
+		}
+		old, err := rule(by, id)
 		if err != nil {
 			return err
 		}
@@ -195,6 +199,9 @@ func (d *Directory) RevokeSessions(ctx context.Context, by Actor, id ID) error {
 func (d *Directory) DeleteUser(ctx context.Context, by Actor, id ID) error {
 	return d.update(ctx, by, func(p *plan) error {
 		user, err := p.userFor(by, id)
+		if err == nil {
+			err = p.mayWrite(by, user.Tenant, "User.ReadWrite.All")
+		}
 		if err != nil {
 			return err
 		}
@@ -215,7 +222,23 @@ func (s *State) userFor(by Actor, id ID) (*User, error) {
 	if u == nil || (!by.system && u.Tenant != s.tenantOf(by.ID)) {
 		return nil, ErrNoObject(id.String())
 	}
-	return u, s.mayWrite(by, u.Tenant)
+	if err := s.mayWrite(by, u.Tenant, userRoles...); err != nil {
+		return u, err
+	}
+	return u, s.guarded(by, id)
+}
+
+// userRoles are the app roles of Microsoft Graph that let an application make and change users: none with a directory role, and no
+// password. Deleting one needs the first.
+var userRoles = []string{"User.ReadWrite.All", "Directory.ReadWrite.All"}
+
+// passwordFor returns a user whose password, and second factors, by may set: that is for administrators alone.
+func (s *State) passwordFor(by Actor, id ID) (*User, error) {
+	u, err := s.userFor(by, id)
+	if err == nil {
+		err = s.mayWrite(by, u.Tenant)
+	}
+	return u, err
 }
 
 func (p *plan) checkUser(u *User) error {
@@ -294,6 +317,7 @@ func (p *plan) unlink(id, tenant ID) {
 	for _, role := range roles {
 		p.delete(KindRoleAssignment, pair(role, id), tenant)
 	}
+	p.unlinkConsent(id, tenant)
 }
 
 var _ feed.State = (*State)(nil)

@@ -323,6 +323,7 @@ func subjectOf(t *testing.T, token string) string {
 func (w *workloads) onBehalfOf(t *testing.T) {
 	w.run("az", "ad", "app", "update", "--id", w.app, "--identifier-uris", "api://robot")
 	secret := w.run("az", "ad", "app", "credential", "reset", "--id", w.app, "--append", "--query", "password", "-o", "tsv")
+	w.run("az", "ad", "app", "permission", "grant", "--id", w.app, "--api", graphID, "--scope", "User.Read", "-o", "none")
 	user := w.deployment.token(w.env["GATEHOUSE_ADMIN"], w.adminPassword(), azureCLI, "api://robot/.default")
 	if user.Access == "" {
 		t.Fatal(user.Text)

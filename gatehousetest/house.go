@@ -23,6 +23,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
 	"github.com/gatehouse-k8s/gatehouse/seal"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
@@ -48,6 +49,7 @@ type House struct {
 	Keys      *sts.Keys
 	Tokens    *sts.Verifier
 	Identity  *sts.Server
+	SignIns   *signin.Log
 	Log       *slog.Logger // drops what is written to it
 
 	Tenant       *directory.Tenant
@@ -86,7 +88,9 @@ func New(t testing.TB, o Options) *House {
 	authorities := &sts.Authorities{Public: or(o.Public, "https://localhost:8443")}
 	h.Tokens = sts.NewVerifier(h.Feed, authorities, 1000)
 	h.Tokens.Now = h.Clock.Now
-	h.Identity = &sts.Server{Feed: h.Feed, Directory: h.Directory, Keys: h.Keys, Authorities: authorities, Log: h.Log, Now: h.Clock.Now}
+	h.SignIns = signin.NewLog(h.DB, h.Log)
+	t.Cleanup(func() { h.Must(h.SignIns.Close(ctx)) })
+	h.Identity = &sts.Server{Feed: h.Feed, SignIns: h.SignIns, Directory: h.Directory, Keys: h.Keys, Authorities: authorities, Log: h.Log, Now: h.Clock.Now}
 	h.Tenant, h.Admin, h.Subscription = h.NewTenant(or(o.Domain, "gatehouse.test"))
 	return h
 }

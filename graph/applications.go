@@ -3,7 +3,6 @@ package graph
 import (
 	"encoding/json"
 	"iter"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -18,31 +17,25 @@ var applicationKind = &kind{
 		identifier("appId", func(a *directory.Application) directory.ID { return a.AppID }),
 		moment("createdDateTime", func(a *directory.Application) time.Time { return a.Created }),
 		text("displayName", func(a *directory.Application) *string { return &a.DisplayName }),
-		constant("groupMembershipClaims", nil),
+		groupClaims(),
 		texts("identifierUris", func(a *directory.Application) *[]string { return &a.IdentifierURIs }),
 		nullableFlag("isFallbackPublicClient", func(a *directory.Application) *bool { return &a.PublicClient }),
 		fixed("signInAudience", "AzureADMyOrg"),
-		{
-			name: "api",
-			get: func(_ *directory.State, entity any) any {
-				a := entity.(*directory.Application)
-				var version any
-				if a.TokenVersion != 0 {
-					version = a.TokenVersion
-				}
-				return members{
-					{"acceptMappedClaims", nil}, {"knownClientApplications", []any{}}, {"requestedAccessTokenVersion", version},
-					{"oauth2PermissionScopes", scopes(a.Scopes)}, {"preAuthorizedApplications", []any{}},
-				}
-			},
-			set: setAPI,
-		},
-		computed("appRoles", complexValue, func(_ *directory.State, a *directory.Application) any { return appRoles(a.Roles) }),
+		apiPart,
+		roles(),
+		text("description", func(a *directory.Application) *string { return &a.Description }),
+		infoPart,
 		certificates("keyCredentials", func(a *directory.Application) *[]directory.KeyCredential { return &a.Keys }),
+		text("notes", func(a *directory.Application) *string { return &a.Notes }),
+		optionalClaims(),
 		computed("passwordCredentials", complexValue, func(_ *directory.State, a *directory.Application) any { return credentials(a.Passwords) }),
-		redirects("publicClient", func(a *directory.Application) *[]string { return &a.RedirectURIs }),
-		redirects("web", func(a *directory.Application) *[]string { return &a.WebRedirectURIs }),
-		emptyList("requiredResourceAccess"),
+		publicPart,
+		required(),
+		spaPart,
+		texts("tags", func(a *directory.Application) *[]string { return &a.Tags }),
+		webPart,
+		idle("addIns"), idle("defaultRedirectUri"), idle("isDeviceOnlyAuthSupported"), idle("oauth2RequirePostResponse"),
+		idle("samlMetadataUrl"), idle("serviceManagementReference"), idle("tokenEncryptionKeyId"),
 	},
 	relations: map[string]relation{"owners": (*call).ownersOf},
 }
@@ -73,68 +66,6 @@ func fixed(name, value string) property {
 	return p
 }
 
-// emptyList is a list that nothing can be put into yet. Clients send it empty.
-func emptyList(name string) property {
-	p := constant(name, []any{})
-	p.set = func(_ any, raw json.RawMessage) error {
-		var v []json.RawMessage
-		if err := decode(raw, &v, name, "a list"); err != nil {
-			return err
-		}
-		if len(v) > 0 {
-			return errBadRequest("%s cannot be set: this server does not support it. Leave it empty.", name).At(name)
-		}
-		return nil
-	}
-	return p
-}
-
-// redirects is a complex property that holds redirect URIs.
-func redirects(name string, field func(*directory.Application) *[]string) property {
-	return property{
-		name: name,
-		get: func(_ *directory.State, entity any) any {
-			return members{{"redirectUris", nonNil(*field(entity.(*directory.Application)))}}
-		},
-		set: func(entity any, raw json.RawMessage) error {
-			var given body
-			if err := decode(raw, &given, name, "an object with redirectUris"); err != nil {
-				return err
-			}
-			for inner, value := range given {
-				if !strings.EqualFold(inner, "redirectUris") {
-					if harmless(value) {
-						continue
-					}
-					return errBadRequest("%s.%s cannot be set: this server does not support it. Leave it out.", name, clip(inner, 80)).At(name)
-				}
-				if err := decode(value, field(entity.(*directory.Application)), name+".redirectUris", "a list of strings"); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-}
-
-// setAPI reads the one member of api that can be set so far. The empty lists that answers show may come back.
-func setAPI(entity any, raw json.RawMessage) error {
-	var given body
-	if err := decode(raw, &given, "api", "an object"); err != nil {
-		return err
-	}
-	for inner, value := range given {
-		if strings.EqualFold(inner, "requestedAccessTokenVersion") {
-			if err := decode(value, &entity.(*directory.Application).TokenVersion, "api.requestedAccessTokenVersion", "null, 1 or 2"); err != nil {
-				return err
-			}
-		} else if !harmless(value) {
-			return errBadRequest("api.%s cannot be set: this server does not support it. Leave it out.", clip(inner, 80)).At("api")
-		}
-	}
-	return nil
-}
-
 // harmless reports whether a value asks for nothing: null, false, an empty string or list, or an object of such values.
 func harmless(raw json.RawMessage) bool {
 	var v any
@@ -162,28 +93,6 @@ func isNothing(v any) bool {
 	return false
 }
 
-func scopes(list []directory.Permission) []members {
-	out := []members{}
-	for _, p := range list {
-		out = append(out, members{
-			{"adminConsentDescription", p.Text}, {"adminConsentDisplayName", p.Value}, {"id", p.ID}, {"isEnabled", true}, {"type", "User"},
-			{"userConsentDescription", nil}, {"userConsentDisplayName", nil}, {"value", p.Value},
-		})
-	}
-	return out
-}
-
-func appRoles(list []directory.Permission) []members {
-	out := []members{}
-	for _, p := range list {
-		out = append(out, members{
-			{"allowedMemberTypes", []string{"Application"}}, {"description", p.Text}, {"displayName", p.Value}, {"id", p.ID},
-			{"isEnabled", true}, {"origin", "Application"}, {"value", p.Value},
-		})
-	}
-	return out
-}
-
 func (s *Server) mountApplications(m *web.Mux) {
 	on := onKind(applicationKind)
 	s.route(m, "GET /applications", read, func(c *call) error {
@@ -200,6 +109,7 @@ func (s *Server) mountApplications(m *web.Mux) {
 		return c.noContent()
 	}))
 	s.relation(m, "/applications/{id}/owners", read, on, (*call).ownersOf)
+	s.references(m, "/applications/{id}/owners", on, ownerReferences)
 	s.passwords(m, "/applications/{id}", on)
 	s.federated(m, "/applications/{id}", on)
 	s.mountServicePrincipals(m)

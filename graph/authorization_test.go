@@ -161,14 +161,14 @@ func TestChangePassword(t *testing.T) {
 		t.Error("the old password still signs in")
 	}
 
-	for range maxGuesses {
+	for range presentGuesses.Wrong {
 		w.call(w.alice.UPN, "POST", "/me/changePassword", `{"currentPassword":"Wrong-Horse-7","newPassword":"Better-Horse-8"}`).want(400, "Request_BadRequest")
 	}
 	limited := w.call(w.alice.UPN, "POST", "/me/changePassword", `{"currentPassword":"`+password+`","newPassword":"Better-Horse-8"}`).want(429, "TooManyRequests")
 	if limited.header.Get("Retry-After") == "" {
 		t.Errorf("no Retry-After: %v", limited.header)
 	}
-	w.advance(guessWindow)
+	w.advance(presentGuesses.Lock)
 	must(t, w.feed.CatchUp(t.Context()))
 	w.call(w.alice.UPN, "POST", "/me/changePassword", `{"currentPassword":"`+password+`","newPassword":"Better-Horse-8"}`).want(204, "")
 	w.call("", "POST", "/me/changePassword", `{}`).want(401, "InvalidAuthenticationToken")

@@ -3,7 +3,6 @@ package graph
 import (
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,17 +38,11 @@ const (
 	account             // the same, for a change of one's own account
 	read                // may read the directory
 	write               // changes the directory; package directory decides who may
+	logs                // reads the sign-in log
 )
 
 // audiences are the names of this API in tokens.
 var audiences = []string{"https://" + cloudHost, directory.Graph.String(), "spn:" + directory.Graph.String()}
-
-// Delegated scopes that let a token read or change what its user may. A token with fewer scopes is good for /me alone
-// (Microsoft Graph permissions reference).
-var (
-	readScopes  = []string{"Directory.Read.All", "Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
-	writeScopes = []string{"Directory.ReadWrite.All", "Directory.AccessAsUser.All"}
-)
 
 // route adds a route under the API's version.
 func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) error) {
@@ -59,10 +52,11 @@ func (s *Server) route(m *web.Mux, pattern string, n need, answer func(*call) er
 // routeAt adds a route under a version.
 func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer func(*call) error) {
 	method, path, _ := strings.Cut(pattern, " ")
+	in := areaOf(path)
 	m.Handle(method+" "+version+path, func(w http.ResponseWriter, r *http.Request) error {
 		c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now()}
 		c.dir = directory.In(c.view)
-		err := c.admit(n)
+		err := c.admit(n, in)
 		if err == nil {
 			err = answer(c)
 		}
@@ -72,18 +66,21 @@ func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer fun
 }
 
 // admit authenticates the caller and holds it against what the route needs.
-func (c *call) admit(n need) (err error) {
+func (c *call) admit(n need, in area) (err error) {
 	if c.token, err = c.Tokens.Bearer(c.view, c.r.Header.Get("Authorization"), audiences...); err != nil {
 		return err
 	}
 	c.tenant = c.token.Tenant
+	if n == logs {
+		return c.mayReadLogs(in)
+	}
 	if c.token.AppOnly() {
 		switch {
 		case n == profile || n == account:
 			return fault.New(fault.Invalid, "/me request is only valid with delegated authentication flow; this token speaks for an application, use /servicePrincipals/%s", c.token.Object).
 				WithCode("Request_BadRequest")
-		case !c.dir.HasRole(c.token.Object, directory.GlobalAdministrator):
-			return errInsufficient("the service principal holds no directory role")
+		case n == read && !c.permits(in.read), n != read && !c.permits(in.write):
+			return errInsufficient("the application holds neither a directory role nor one of the permissions for this")
 		}
 		return nil
 	}
@@ -91,7 +88,7 @@ func (c *call) admit(n need) (err error) {
 	switch {
 	case n == profile:
 		return nil
-	case n == read && !c.hasScope(readScopes), n != read && !c.hasScope(writeScopes):
+	case n == read && !c.permits(in.read), n != read && !c.permits(in.write):
 		return errInsufficient("the token's scopes do not suffice: " + c.token.Scopes)
 	case n == account:
 		return nil
@@ -99,10 +96,6 @@ func (c *call) admit(n need) (err error) {
 		return errInsufficient("guests may only read about themselves")
 	}
 	return nil
-}
-
-func (c *call) hasScope(any []string) bool {
-	return slices.ContainsFunc(strings.Fields(c.token.Scopes), func(s string) bool { return slices.Contains(any, s) })
 }
 
 // errInsufficient is Graph's answer to everyone who may not; why is for the audit and the log.
@@ -118,7 +111,7 @@ func (r reason) Error() string { return string(r) }
 func (c *call) record(pattern string, n need, err error) {
 	e := audit.Event{
 		Time: c.now.UTC(), Request: web.RequestID(c.r.Context()), Address: web.ClientIP(c.r).String(),
-		Action: pattern, Target: c.target, Outcome: audit.Allowed, Details: maps.Clone(c.details),
+		Action: pattern, Target: c.target, Details: maps.Clone(c.details),
 	}
 	if e.Target == "" {
 		e.Target = c.r.PathValue("id")
@@ -126,18 +119,9 @@ func (c *call) record(pattern string, n need, err error) {
 	if c.token != nil {
 		e.Tenant, e.Actor, e.Client = c.tenant.String(), c.token.Object.String(), c.token.Client()
 	}
-	changes := n == write || n == account
-	switch {
-	case err == nil && !changes:
-		return
-	case fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated), fault.Is(err, fault.Throttled):
-		e.Outcome, e.Reason = audit.Denied, err.Error()
-	case err != nil && fault.From(err).Kind == fault.Internal && changes:
-		e.Outcome, e.Reason = audit.Failed, "see the log under the request id"
-	case err != nil:
-		return // a request that was wrong changed nothing and was refused nothing
+	if e.Conclude(err, n == write || n == account) {
+		c.Audit.Record(e)
 	}
-	c.Audit.Record(e)
 }
 
 // changed notes what a write was done to.

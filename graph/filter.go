@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,15 @@ const (
 // filter is a compiled $filter.
 type filter struct {
 	match    predicate
-	advanced bool // uses ne, not or endsWith, which Graph answers with ConsistencyLevel: eventual only
+	must     []condition // some of what every match fulfils, for who looks by an index
+	advanced bool        // uses ne, not or endsWith, which Graph answers with ConsistencyLevel: eventual only
+}
+
+// condition is a comparison that is not within or, not or any(). any(x:x eq 'a') with nothing else in it counts, by the collection's name.
+type condition struct {
+	name     string
+	operator string // eq ge gt le lt
+	value    literal
 }
 
 // scope is what a predicate looks at.
@@ -66,7 +75,7 @@ func parseFilter(text string, s schema) (*filter, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	return &filter{match, p.advanced}, nil
+	return &filter{match, p.must, p.advanced}, nil
 }
 
 // parser is a recursive descent over the text. After the first error every method returns at once.
@@ -78,6 +87,9 @@ type parser struct {
 	tests    int
 	variable string // of the any() around; "" outside
 	advanced bool
+	must     []condition
+	some     bool       // there is an or at the top
+	within   *condition // the last comparison in an any()
 	err      *fault.Error
 }
 
@@ -104,6 +116,9 @@ func (p *parser) or() predicate {
 	defer func() { p.depth-- }()
 	left := p.and()
 	for p.err == nil && p.keyword("or") {
+		if p.depth == 1 {
+			p.must, p.some = nil, true
+		}
 		a, b := left, p.and()
 		left = func(s *scope) bool { return a(s) || b(s) }
 	}
@@ -167,11 +182,11 @@ func (p *parser) operand(path []string, start int) (operand, bool) {
 		p.fail("more than %d comparisons", maxFilterTests)
 		return operand{}, false
 	}
-	if len(path) == 1 {
+	if len(path) == 1 || p.schema.path(strings.Join(path, "/")) != nil {
 		if p.variable != "" && p.variable == path[0] {
 			return operand{path[0], textValue, func(s *scope) any { return s.element }}, true
 		}
-		if prop := p.schema.property(path[0]); prop != nil {
+		if prop := p.schema.path(strings.Join(path, "/")); prop != nil {
 			name := prop.name
 			if len(p.schema.kinds) == 1 {
 				return operand{name, prop.value, func(s *scope) any { return prop.get(s.dir, s.object.entity) }}, true
@@ -255,9 +270,14 @@ func (p *parser) any(path []string, start int) predicate {
 		return p.fail("any() needs a name for the element, as in any(x:x eq 'a'),")
 	}
 	p.expect(':')
+	tests := p.tests
 	body := p.or()
 	p.variable = ""
 	p.expect(')')
+	if p.depth == 1 && p.tests == tests+1 && p.within != nil {
+		p.require(condition{list.name, p.within.operator, p.within.value})
+	}
+	p.within = nil
 	return func(s *scope) bool {
 		return slices.ContainsFunc(elements(s), func(element string) bool {
 			s.element = element
@@ -271,11 +291,22 @@ func (p *parser) comparison(left operand) predicate {
 	before := p.at
 	operator := strings.ToLower(p.word())
 	switch operator {
-	case "eq", "ne", "ge", "le":
-		return p.compare(left, operator, p.literal())
+	case "eq", "ne", "ge", "le", "gt", "lt":
+		if (operator == "gt" || operator == "lt") && !p.schema.ordered() {
+			break
+		}
+		right := p.literal()
+		switch c := (condition{left.name, operator, right}); {
+		case operator == "ne":
+		case p.variable != "" && p.depth == 2 && operator == "eq":
+			p.within = &c
+		case p.variable == "" && p.depth == 1:
+			p.require(c)
+		}
+		return p.compare(left, operator, right)
 	case "in":
 		return p.in(left)
-	case "gt", "lt", "has":
+	case "has":
 		return p.unsupported("the operator '%s' is not supported for '%s'", operator, left.name)
 	case "", "and", "or": // a bool by itself
 		if left.value == boolValue {
@@ -283,8 +314,18 @@ func (p *parser) comparison(left operand) predicate {
 			return func(s *scope) bool { return left.get(s) == true }
 		}
 	}
+	if operator == "gt" || operator == "lt" {
+		return p.unsupported("the operator '%s' is not supported for '%s'", operator, left.name)
+	}
 	p.at = before
 	return p.fail("expected an operator (eq, ne, ge, le, in) after '%s'", left.name)
+}
+
+// require notes a condition that every match fulfils.
+func (p *parser) require(c condition) {
+	if !p.some {
+		p.must = append(p.must, c)
+	}
 }
 
 func (p *parser) in(left operand) predicate {
@@ -322,7 +363,7 @@ func (p *parser) compare(left operand, operator string, right literal) predicate
 	case complexValue, textsValue:
 		return p.unsupported("'%s' cannot be compared; collections are filtered with %s/any(x:x eq 'value')", left.name, left.name)
 	}
-	if operator != "eq" && left.value != timeValue {
+	if operator != "eq" && left.value != timeValue && left.value != numberValue {
 		return p.unsupported("the operator '%s' is supported for dates only, not for '%s'", operator, left.name)
 	}
 	if right.kind == literalNull {
@@ -345,6 +386,14 @@ func (p *parser) compare(left operand, operator string, right literal) predicate
 			return incompatible()
 		}
 		return func(s *scope) bool { return left.get(s) == right.yes }
+	case numberValue:
+		if right.kind != literalNumber {
+			return incompatible()
+		}
+		return func(s *scope) bool {
+			v, ok := left.get(s).(int)
+			return ok && holds(operator, cmp.Compare(v, right.number))
+		}
 	}
 	if right.kind != literalTime {
 		return incompatible()
@@ -354,7 +403,21 @@ func (p *parser) compare(left operand, operator string, right literal) predicate
 		if !ok {
 			return false
 		}
-		order := v.Compare(right.time)
-		return order == 0 || (operator == "ge" && order > 0) || (operator == "le" && order < 0)
+		return holds(operator, v.Compare(right.time))
 	}
+}
+
+// holds reports whether an operator allows an order of its sides.
+func holds(operator string, order int) bool {
+	switch operator {
+	case "ge":
+		return order >= 0
+	case "gt":
+		return order > 0
+	case "le":
+		return order <= 0
+	case "lt":
+		return order < 0
+	}
+	return order == 0
 }

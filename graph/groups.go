@@ -52,19 +52,22 @@ func (s *Server) mountGroups(m *web.Mux) {
 			return d.RemoveMember(ctx, by, group, member)
 		},
 	})
-	s.references(m, "/groups/{id}/owners", on, references{
-		add: func(ctx context.Context, d *directory.Directory, by directory.Actor, group, owner directory.ID) error {
-			return d.AddOwner(ctx, by, group, owner)
-		},
-		remove: func(ctx context.Context, d *directory.Directory, by directory.Actor, group, owner directory.ID) error {
-			return d.RemoveOwner(ctx, by, group, owner)
-		},
-	})
+	s.references(m, "/groups/{id}/owners", on, ownerReferences)
 }
 
 // references are the commands behind a relation's $ref.
 type references struct {
 	add, remove func(ctx context.Context, d *directory.Directory, by directory.Actor, object, other directory.ID) error
+}
+
+// ownerReferences are those of everything that can have owners.
+var ownerReferences = references{
+	add: func(ctx context.Context, d *directory.Directory, by directory.Actor, object, owner directory.ID) error {
+		return d.AddOwner(ctx, by, object, owner)
+	},
+	remove: func(ctx context.Context, d *directory.Directory, by directory.Actor, object, owner directory.ID) error {
+		return d.RemoveOwner(ctx, by, object, owner)
+	},
 }
 
 func (s *Server) references(m *web.Mux, path string, on onObject, refs references) {

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
@@ -41,16 +42,18 @@ type world struct {
 
 	closeAudit func() error
 
-	feed   *feed.Follower
-	dir    *directory.Directory
-	sts    http.Handler
-	graph  http.Handler
-	tenant *directory.Tenant
-	admin  *directory.User
-	alice  *directory.User // a member who owns the group "owned"
-	bob    *directory.User // a member
-	gina   *directory.User // a guest
-	owned  *directory.Group
+	feed    *feed.Follower
+	dir     *directory.Directory
+	sts     http.Handler
+	signIns *signin.Log
+	face    *Server
+	graph   http.Handler
+	tenant  *directory.Tenant
+	admin   *directory.User
+	alice   *directory.User // a member who owns the group "owned"
+	bob     *directory.User // a member
+	gina    *directory.User // a guest
+	owned   *directory.Group
 
 	tokens map[string]string
 }
@@ -109,9 +112,12 @@ func newWorld(t testing.TB) *world {
 	logger := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	verifier := sts.NewVerifier(w.feed, authorities, 1000)
 	verifier.Now = w.clock
-	identity := &sts.Server{Feed: w.feed, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: events, Log: logger, Now: w.clock}
-	face := &Server{Feed: w.feed, Directory: w.dir, Tokens: verifier, Audit: events, Log: logger, Now: w.clock}
+	w.signIns = signin.NewLog(db, logger)
+	t.Cleanup(func() { must(t, w.signIns.Close(ctx)) })
+	identity := &sts.Server{SignIns: w.signIns, Feed: w.feed, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: events, Log: logger, Now: w.clock}
+	face := &Server{SignIns: w.signIns, Feed: w.feed, Directory: w.dir, Tokens: verifier, Audit: events, Log: logger, Now: w.clock}
 	w.sts = web.Requests(identity.Handler(), logger)
+	w.face = face
 	w.graph = web.Requests(face.Handler(), logger)
 	return w
 }
@@ -144,6 +150,14 @@ func (w *world) user(upn, kind string) *directory.User {
 	})
 	must(w.t, err)
 	return u
+}
+
+func (w *world) assign(role, principal directory.ID) {
+	w.t.Helper()
+	body := []byte("{}")
+	must(w.t, w.feed.Update(context.Background(), func(*feed.View, feed.Secrets) (feed.Change, error) {
+		return feed.Change{Records: []feed.Record{{Kind: directory.KindRoleAssignment, Key: role.String() + "/" + principal.String(), Tenant: w.tenant.ID.String(), Body: body}}}, nil
+	}))
 }
 
 func (w *world) group(name string, g directory.NewGroup) *directory.Group {

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ const (
 	literalNull literalKind = "null"
 	literalGUID literalKind = "a GUID"
 	literalTime literalKind = "a date"
+
+	literalNumber literalKind = "a number"
 )
 
 type literal struct {
@@ -23,6 +26,8 @@ type literal struct {
 	text string // of a string or GUID
 	yes  bool
 	time time.Time
+
+	number int
 }
 
 // literal reads 'a string' with doubled quotes, true, false, null, a GUID, a date or a date with time.
@@ -52,6 +57,9 @@ func (p *parser) literal() literal {
 		if t, err := time.Parse(layout, strings.ToUpper(word)); err == nil {
 			return literal{kind: literalTime, time: t}
 		}
+	}
+	if n, err := strconv.Atoi(word); err == nil {
+		return literal{kind: literalNumber, number: n}
 	}
 	p.at = start
 	p.fail("expected a value ('text', true, false, null, a GUID or a date such as 2026-01-31T00:00:00Z) and not '%s'", clip(word, 40))

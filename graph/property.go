@@ -17,6 +17,8 @@ type kind struct {
 	set        string // "users"
 	properties []property
 	relations  map[string]relation // that $expand may name
+	paths      []property          // what $filter alone may name: properties within properties, as in status/errorCode
+	ordered    bool                // $filter takes gt and lt, too
 }
 
 // relation lists the objects at the other end.
@@ -30,6 +32,7 @@ const (
 	textValue
 	boolValue
 	timeValue
+	numberValue
 	textsValue // a collection: any()
 )
 
@@ -207,7 +210,24 @@ func (s schema) cast(name string) (schema, bool) {
 	return schema{}, false
 }
 
+// ordered reports whether $filter takes gt and lt.
+func (s schema) ordered() bool {
+	return len(s.kinds) == 1 && s.kinds[0].ordered
+}
+
 func (s schema) has(k *kind) bool { return slices.Contains(s.kinds, k) }
+
+// path returns a kind's row for what $filter names, or nil.
+func (s schema) path(name string) *property {
+	for _, k := range s.kinds {
+		for i, p := range k.paths {
+			if strings.EqualFold(p.name, name) {
+				return &k.paths[i]
+			}
+		}
+	}
+	return s.property(name)
+}
 
 // property returns the first kind's row of a name, or nil when no kind has one.
 func (s schema) property(name string) *property {

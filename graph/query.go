@@ -101,12 +101,20 @@ func parseQuery(r *http.Request, s schema, allowed []option) (*query, error) {
 		}
 	}
 	if text, ok := given[optToken]; ok {
-		raw, err := base64.RawURLEncoding.DecodeString(text)
-		if q.after = new(cursor); err != nil || json.Unmarshal(raw, q.after) != nil {
-			return nil, errBadRequest("$skiptoken is not one that this server made; follow @odata.nextLink as it is.").At("$skiptoken")
+		if q.after, err = parseCursor(text); err != nil {
+			return nil, err
 		}
 	}
 	return q, q.checkConsistency(r, slices.Equal(allowed, ofCount))
+}
+
+// parseCursor reads what cursor.encode made.
+func parseCursor(text string) (*cursor, error) {
+	at := new(cursor)
+	if raw, err := base64.RawURLEncoding.DecodeString(text); err != nil || json.Unmarshal(raw, at) != nil {
+		return nil, errBadRequest("$skiptoken is not one that this server made; follow @odata.nextLink as it is.").At("$skiptoken")
+	}
+	return at, nil
 }
 
 // options reads the system query options. The dollar sign may be left out, as Graph has it.

@@ -10,7 +10,9 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 )
 
@@ -25,18 +27,20 @@ type Server struct {
 	Feed      *feed.Follower
 	Directory *directory.Directory
 	Tokens    *sts.Verifier
+	SignIns   *signin.Log // nil: there is no sign-in log
 	Audit     *audit.Log
 	Base      string           // for links when a request names no host; e.g. https://localhost:8443
 	Log       *slog.Logger     // nil: slog.Default
 	Now       func() time.Time // nil: time.Now
 
 	once    sync.Once
-	guesses *guesses // of present passwords at changePassword
+	reads   int            // entries of the sign-in log that a page looks at
+	guesses *guess.Limiter // of present passwords at changePassword
 }
 
 // Handler returns the face.
 func (s *Server) Handler() http.Handler {
-	s.once.Do(func() { s.guesses = newGuesses(s.now) })
+	s.once.Do(func() { s.guesses, s.reads = guess.New(presentGuesses, s.now), signInsRead })
 	m := web.NewMux(s.render)
 	s.mountUsers(m)
 	s.mountAuthentication(m)
@@ -44,6 +48,8 @@ func (s *Server) Handler() http.Handler {
 	s.mountApplications(m)
 	s.mountDirectoryObjects(m)
 	s.mountOrganization(m)
+	s.mountConsent(m)
+	s.mountSignIns(m)
 	return keySegments(m)
 }
 

@@ -18,13 +18,14 @@ var principalKind = &kind{
 		computed("appDisplayName", textValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return p.DisplayName }),
 		identifier("appId", func(p *directory.ServicePrincipal) directory.ID { return p.AppID }),
 		computed("appOwnerOrganizationId", textValue, func(dir *directory.State, p *directory.ServicePrincipal) any {
-			if app := applicationOf(dir, p); app != nil {
+			if app := dir.ApplicationOf(p); app != nil {
 				return directory.OwnerTenant(app).String()
 			}
 			return nil
 		}),
+		flag("appRoleAssignmentRequired", func(p *directory.ServicePrincipal) *bool { return &p.AssignmentRequired }),
 		computed("appRoles", complexValue, func(dir *directory.State, p *directory.ServicePrincipal) any {
-			if app := applicationOf(dir, p); app != nil {
+			if app := dir.ApplicationOf(p); app != nil {
 				return appRoles(app.Roles)
 			}
 			return []any{}
@@ -33,7 +34,7 @@ var principalKind = &kind{
 		computed("displayName", textValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return p.DisplayName }),
 		certificates("keyCredentials", func(p *directory.ServicePrincipal) *[]directory.KeyCredential { return &p.Keys }),
 		computed("oauth2PermissionScopes", complexValue, func(dir *directory.State, p *directory.ServicePrincipal) any {
-			if app := applicationOf(dir, p); app != nil {
+			if app := dir.ApplicationOf(p); app != nil {
 				return scopes(app.Scopes)
 			}
 			return []any{}
@@ -41,24 +42,17 @@ var principalKind = &kind{
 		computed("passwordCredentials", complexValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return credentials(p.Passwords) }),
 		computed("replyUrls", textsValue, func(dir *directory.State, p *directory.ServicePrincipal) any {
 			urls := []string{}
-			if app := applicationOf(dir, p); app != nil {
+			if app := dir.ApplicationOf(p); app != nil {
 				urls = append(append(urls, app.RedirectURIs...), app.WebRedirectURIs...)
 			}
 			return urls
 		}),
 		computed("servicePrincipalNames", textsValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return nonNil(p.Names) }),
 		computed("servicePrincipalType", textValue, func(_ *directory.State, p *directory.ServicePrincipal) any { return p.Type }),
-		constant("tags", []any{}),
+		text("notes", func(p *directory.ServicePrincipal) *string { return &p.Notes }),
+		texts("tags", func(p *directory.ServicePrincipal) *[]string { return &p.Tags }),
 	},
 	relations: map[string]relation{"memberOf": (*call).memberOf, "owners": (*call).ownersOf},
-}
-
-// applicationOf returns the registration behind a service principal, or nil.
-func applicationOf(dir *directory.State, p *directory.ServicePrincipal) *directory.Application {
-	if p.FirstParty {
-		return directory.FirstPartyApp(p.AppID)
-	}
-	return dir.ApplicationByAppID(p.AppID)
 }
 
 func (s *Server) mountServicePrincipals(m *web.Mux) {
@@ -79,6 +73,7 @@ func (s *Server) mountServicePrincipals(m *web.Mux) {
 	s.memberships(m, "/servicePrincipals/{id}", read, on)
 	s.owned(m, "/servicePrincipals/{id}", read, on)
 	s.relation(m, "/servicePrincipals/{id}/owners", read, on, (*call).ownersOf)
+	s.references(m, "/servicePrincipals/{id}/owners", on, ownerReferences)
 	s.passwords(m, "/servicePrincipals/{id}", on)
 }
 
@@ -113,11 +108,11 @@ func (c *call) createPrincipal() error {
 	if err != nil {
 		return err
 	}
-	wanted := directory.ServicePrincipal{Enabled: true}
+	wanted := directory.ServicePrincipal{Tenant: c.tenant, AppID: appID, Enabled: true}
 	if err := apply(&wanted, all); err != nil {
 		return err
 	}
-	made, err := c.Directory.CreateServicePrincipal(c.r.Context(), c.actor(), c.tenant, appID, wanted.Enabled)
+	made, err := c.Directory.AddServicePrincipal(c.r.Context(), c.actor(), wanted)
 	if err != nil {
 		return err
 	}

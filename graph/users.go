@@ -2,12 +2,16 @@ package graph
 
 import (
 	"encoding/json"
+	"errors"
 	"iter"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/fault"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -236,6 +240,10 @@ func errUnsupportedProperty(name string) error {
 	return errBadRequest("The property '%s' is not supported; leave it out.", name).At(name)
 }
 
+// presentGuesses is how often a present password may be guessed with a stolen token, from wherever. Sign-in has limits of its own, which
+// these leave alone: a thief of a token locks nobody out.
+var presentGuesses = guess.Policy{Wrong: 5, AtOnce: 5, Lock: 15 * time.Minute, Forget: 15 * time.Minute}
+
 // changePassword lets users replace their own password, who know it.
 func (c *call) changePassword() error {
 	b, err := readBody(c.r)
@@ -248,13 +256,18 @@ func (c *call) changePassword() error {
 			return errBadRequest("The request body must be {\"currentPassword\": \"...\", \"newPassword\": \"...\"}; '%s' is missing or is not a string.", name).At(name)
 		}
 	}
-	if err := c.guesses.allow(c.token.Object); err != nil {
+	done, wait := c.guesses.Begin(c.token.Object.String(), netip.Addr{})
+	if done == nil {
+		seconds := int(wait.Seconds()) + 1
+		err := fault.New(fault.Throttled, "Too many wrong passwords for this account; try again in %d seconds.", seconds)
+		err.RetryAfter = seconds
 		return err
 	}
-	if _, err := c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next); err != nil {
+	_, err = c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next)
+	done(!errors.Is(err, directory.ErrWrongPassword))
+	if err != nil {
 		return err
 	}
-	c.guesses.right(c.token.Object)
 	c.changed(c.token.Object)
 	return c.noContent()
 }

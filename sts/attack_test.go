@@ -211,25 +211,25 @@ func TestRollover(t *testing.T) {
 func TestLockout(t *testing.T) {
 	w := newWorld(t)
 	bob := w.user("bob@"+domain, alicePassword)
-	for range guessLimit {
+	for range passwordGuesses.Wrong {
 		w.fails(w.ropc(aliceName, "x", aksScope), 50126)
 	}
 	w.fails(w.ropc(strings.ToUpper(aliceName), alicePassword, aksScope), 50053)
 	w.ok(w.ropc(bob.UPN, alicePassword, aksScope))
-	for range guessLimit {
+	for range passwordGuesses.Wrong {
 		w.fails(w.ropc("nobody@"+domain, "x", aksScope), 50034)
 	}
 	w.fails(w.ropc("nobody@"+domain, "x", aksScope), 50053) // as for one who exists
-	w.pass(lockFirst)
+	w.pass(passwordGuesses.Lock)
 	w.fails(w.ropc(aliceName, "x", aksScope), 50126)
-	w.pass(lockFirst)
+	w.pass(passwordGuesses.Lock)
 	w.fails(w.ropc(aliceName, alicePassword, aksScope), 50053) // the second lock is longer
-	w.pass(lockFirst)
+	w.pass(passwordGuesses.Lock)
 	w.ok(w.ropc(aliceName, alicePassword, aksScope))
 	w.fails(w.ropc(aliceName, "x", aksScope), 50126)
 	w.ok(w.ropc(aliceName, alicePassword, aksScope))
 
-	for range guessLimit + 1 { // the last is one that anybody else would not have
+	for range passwordGuesses.Wrong + 1 { // the last is one that anybody else would not have
 		w.fails(w.ropc(adminName, "x", aksScope), 50126)
 	}
 	w.ok(w.ropc(adminName, adminPassword, aksScope))

@@ -110,6 +110,7 @@ func (s *Server) redeemCode(ctx context.Context, x *exchange) error {
 	if known == nil {
 		return fail(70000, "code")
 	}
+	x.concern(known.User, known.Ask)
 	session, err := directory.NewID(s.random())
 	if err != nil {
 		return err

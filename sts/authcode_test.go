@@ -129,7 +129,7 @@ func TestBadRequests(t *testing.T) {
 		{"a challenge of other letters", []string{"code_challenge", strings.Repeat("+", 43)}, "invalid_request", "AADSTS501491:"},
 		{"a short plain challenge", []string{"code_challenge", strings.Repeat("a", 42), "code_challenge_method", "plain"}, "invalid_request", "AADSTS501491:"},
 		{"another method", []string{"code_challenge_method", "S512"}, "invalid_request", "AADSTS90013:"},
-		{"the implicit flow", []string{"response_type", "token"}, "unsupported_response_type", "AADSTS70005:"},
+		{"the implicit flow", []string{"response_type", "token"}, "unsupported_response_type", "AADSTS700051:"},
 		{"no response type", []string{"response_type", "-"}, "invalid_request", "AADSTS900144:"},
 		{"another response mode", []string{"response_mode", "web_message"}, "invalid_request", "AADSTS70007:"},
 		{"no scope", []string{"scope", "-"}, "invalid_request", "AADSTS900144:"},
@@ -170,6 +170,7 @@ func TestCodeAttacks(t *testing.T) {
 	w := newWorld(t)
 	b := w.browser()
 	app := w.app(directory.Application{DisplayName: "Wiki", WebRedirectURIs: []string{"https://wiki.test/cb"}})
+	w.grant(app, directory.AKSServer, "user.read")
 	_, secret, err := w.dir.AddAppSecret(t.Context(), directory.System, app.ID, directory.PasswordCredential{})
 	must(t, err)
 	wiki := []string{"client_id", app.AppID.String(), "redirect_uri", "https://wiki.test/cb"}
@@ -263,6 +264,7 @@ func TestCodeReplay(t *testing.T) {
 func TestRefreshOfCode(t *testing.T) {
 	w := newWorld(t)
 	app := w.app(directory.Application{DisplayName: "Wiki", WebRedirectURIs: []string{"https://wiki.test/cb"}, RedirectURIs: []string{"wiki://auth"}})
+	w.grant(app, directory.AKSServer, "user.read")
 	_, secret, err := w.dir.AddAppSecret(t.Context(), directory.System, app.ID, directory.PasswordCredential{})
 	must(t, err)
 	id := app.AppID

@@ -1,7 +1,10 @@
 package sts
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -11,7 +14,6 @@ import (
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
-	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -29,6 +31,7 @@ func (s *Server) authorize(version int) web.Handler {
 		v := &visit{w: w, r: r, on: signInPage, from: web.ClientIP(r), now: s.now(), form: f}
 		q, err := readAuthRequest(directory.In(s.Feed.View()), r.PathValue("tenant"), version, f)
 		if q == nil {
+			s.refused(v, r.PathValue("tenant"), err)
 			return err
 		}
 		v.state.Request = q
@@ -138,13 +141,17 @@ func (s *Server) authenticated(ctx context.Context, v *visit, user *directory.Us
 	return s.proceed(ctx, v, account{session, user})
 }
 
-// proceed goes on with an account: it asks for consent if the application wants that, or answers the application.
+// proceed goes on with an account: it asks for consent if there is none yet, or the application wants that, or answers the application.
 func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	q := v.state.Request
+	v.user = a.user
 	if !q.Subject.IsZero() && a.user.ID != q.Subject { // the application has asked for somebody else (OpenID Connect Core 1.0 section 3.1.2.2)
 		return fail(50058)
 	}
-	t, err := s.check(q, a.user)
+	if q.Admin {
+		return s.proceedAdmin(ctx, v, a)
+	}
+	c, t, err := s.check(q, a.user, v.now)
 	if err != nil {
 		return err
 	}
@@ -154,59 +161,119 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 		}
 		return s.stepUp(ctx, v, a, missing)
 	}
-	if q.prompts(promptConsent) && v.state.Step != stepConsent {
-		return s.showConsent(v, a, t)
-	}
+	switch {
+	case len(t.missing) > 0 && q.prompts(promptNone):
+		return fail(65001, c.app.AppID, c.app.DisplayName)
+	case q.prompts(promptConsent) && !v.state.Agreed:
+		v.state.Account = a.session.ID
+		return s.showConsent(v, a.user, t.wanted)
+	case len(t.missing) > 0:
+		v.state.Account = a.session.ID
+		return s.showConsent(v, a.user, t.missing)
 	// Any program on this machine can lead the browser here and listen at the redirect URI (RFC 8252 section 8.6, RFC 6749 section 10.2).
-	if q.Public && v.silent {
-		if q.prompts(promptNone) {
-			return fail(50199)
-		}
+	case q.Public && v.silent && q.prompts(promptNone):
+		return fail(50199)
+	case q.Public && v.silent:
 		return s.showPick(v, []account{a})
 	}
-	code, err := s.issueCode(ctx, v, a)
+	answer := url.Values{"session_state": {a.session.ID.String()}}
+	err = s.fill(ctx, v, a, c, answer)
 	s.recordSignIn(v, a, err)
 	if err != nil {
 		return err
 	}
-	answer := url.Values{"code": {code}, "session_state": {a.session.ID.String()}}
 	if q.Info {
 		answer.Set("client_info", clientInfo(a.user))
 	}
 	return s.respond(v, q, answer)
 }
 
-// check demands that the application may still be used and answered as the request says, and by a user's tenant. It returns what the
-// tokens will be for; the zero target when the client names that later.
-func (s *Server) check(q *authRequest, user *directory.User) (target, error) {
-	dir := directory.In(s.Feed.View())
-	place, tenant := q.place(dir), dir.Tenant(user.Tenant)
-	if !place.holds(user.Tenant) {
-		return target{}, fail(50020, user.UPN, place.tenant.DisplayName, q.Client)
+// fill puts a code and an ID token into the answer, as the request wants them.
+func (s *Server) fill(ctx context.Context, v *visit, a account, c *client, answer url.Values) error {
+	q := v.state.Request
+	code := ""
+	if !q.NoCode {
+		var err error
+		if code, err = s.issueCode(ctx, v, a); err != nil {
+			return err
+		}
+		answer.Set("code", code)
 	}
-	if err := q.answerable(dir, tenancy{tenant: tenant}); err != nil {
-		return target{}, err
+	if !q.IDToken {
+		return nil
 	}
-	if q.Ask.Text == "" {
-		return target{}, nil
+	view := s.Feed.View()
+	if _, ok := accountOf(view, a.session.ID, v.now); !ok {
+		return fail(50058)
 	}
-	asked, err := q.Ask.parse()
-	if err != nil {
-		return target{}, err
+	x := &exchange{version: q.Version, authority: s.Authorities.Own(), address: v.from, now: v.now, view: view, client: c}
+	x.subject = subject{tenant: x.dir().Tenant(a.user.Tenant), user: a.user, session: a.session, nonce: q.Nonce}
+	if q.MaxAge != nil {
+		x.subject.authTime = time.Unix(0, a.session.Began).Unix()
 	}
-	return asked.resolve(dir, tenant)
-}
-
-// answerable demands that the application is still there and may be answered where the request says.
-func (q *authRequest) answerable(dir *directory.State, place tenancy) error {
-	c, err := findClient(dir, place, q.Client.String())
+	if q.Ask.Text != "" {
+		var err error
+		if x.ask, err = q.Ask.parse(); err != nil {
+			return err
+		}
+	}
+	claims, err := s.idClaims(x)
 	if err != nil {
 		return err
 	}
-	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
-		return fail(50011, clip(q.Redirect, 200), q.Client)
+	if code != "" {
+		sum := sha256.Sum256([]byte(code))
+		claims.CodeHash = base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
 	}
-	return nil
+	token, err := s.Keys.Sign(ctx, claims, q.Version == 1)
+	answer.Set("id_token", token)
+	return err
+}
+
+// check demands that the application may still be used and answered as the request says, and by a user's tenant. It returns what the
+// tokens will be for; of a request that leaves it to the client to name that later, only what is missing.
+func (s *Server) check(q *authRequest, user *directory.User, at time.Time) (*client, target, error) {
+	dir := directory.In(s.Feed.View())
+	place, tenant := q.place(dir), dir.Tenant(user.Tenant)
+	if !place.holds(user.Tenant) {
+		return nil, target{}, fail(50020, user.UPN, place.tenant.DisplayName, q.Client)
+	}
+	c, err := q.answerable(dir, tenancy{tenant: tenant})
+	if err != nil {
+		return nil, target{}, err
+	}
+	if q.Ask.Text == "" {
+		t := target{}
+		if !c.firstParty() {
+			t.missing = consents{dir, c, user}.static()
+			t.wanted = t.missing
+		}
+		return c, t, nil
+	}
+	asked, err := q.Ask.parse()
+	if err != nil {
+		return nil, target{}, err
+	}
+	t, err := asked.resolve(dir, tenant)
+	if err == nil {
+		err = t.permit(dir, asked, c, user, at)
+	}
+	return c, t, err
+}
+
+// answerable demands that the application is still there and may be answered where the request says.
+func (q *authRequest) answerable(dir *directory.State, place tenancy) (*client, error) {
+	if q.Admin {
+		place = tenancy{word: organizations} // it need not be in the tenant yet
+	}
+	c, err := findClient(dir, place, q.Client.String())
+	if err != nil {
+		return nil, err
+	}
+	if ok, public := matchRedirect(c.app, q.Redirect); !ok || public != q.Public {
+		return nil, fail(50011, clip(q.Redirect, 200), q.Client)
+	}
+	return c, nil
 }
 
 // refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page: nothing is
@@ -216,16 +283,18 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 		return nil
 	}
 	dir := directory.In(s.Feed.View())
-	if gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
+	if _, gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
+		s.refused(v, "", gone)
 		return gone
 	}
+	s.refused(v, "", err)
 	f := asRefusal(err, v.r)
-	if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable || f.fault.Kind == fault.Throttled || f.number == 50011 {
+	if onPageOnly(v.state.Request, f) {
 		return err
 	}
 	entry := catalogue[f.number]
 	answer := url.Values{
-		"error": {entry.error}, "error_description": {s.describe(f, v.r)},
+		"error": {cmp.Or(entry.page, entry.error)}, "error_description": {s.describe(f, v.r)},
 		"error_uri": {s.Authorities.Public + "/error?code=" + f.fault.Code[len("AADSTS"):]},
 	}
 	if entry.v1 != "" { // what version 1 has always called it is OpenID Connect's name
@@ -244,9 +313,10 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 func (s *Server) recordSignIn(v *visit, a account, err error) {
 	e := audit.Event{
 		Time: v.now.UTC(), Request: traceID(v.r), Tenant: a.user.Tenant.String(), Actor: a.user.ID.String(), Client: v.client().String(),
-		Address: v.from.String(), Action: "authorize", Outcome: audit.Allowed,
+		Address: v.from.String(), Action: "authorize", Target: v.wanted(), Outcome: audit.Allowed,
 		Details: map[string]string{"method": v.on.purpose, "session": a.session.ID.String(), "user": a.user.UPN},
 	}
+	v.concluded = err != nil
 	s.conclude(&e, v.r, err)
 }
 
@@ -333,63 +403,6 @@ func (s *Server) chosen(ctx context.Context, v *visit, session string) (*account
 		}
 	}
 	return nil, nil
-}
-
-func (s *Server) showConsent(v *visit, a account, t target) error {
-	v.state.Step, v.state.Account = stepConsent, a.session.ID
-	view := pageView{
-		Title: "Permissions requested", App: s.appName(v.client()), AppID: v.client().String(), Account: a.user.UPN,
-		Tenant: directory.In(s.Feed.View()).Tenant(a.user.Tenant).DisplayName, Scopes: scopesOf(v.state.Request, t),
-	}
-	if u, err := url.Parse(v.state.Request.Redirect); err == nil && u.Host != "" {
-		view.Address = u.Host
-	}
-	return s.showForm(v, http.StatusOK, "consent", view)
-}
-
-// scopesOf says in words what an application asks for.
-func scopesOf(q *authRequest, t target) []scopeView {
-	asked, err := q.Ask.parse()
-	if err != nil || t.resource == nil {
-		return []scopeView{{Text: "Sign you in and act as you with the resource that it names", Value: "openid"}}
-	}
-	var out []scopeView
-	if asked.resource != "" {
-		for _, value := range t.scopes {
-			out = append(out, scopeView{Text: "Act as you in " + t.resource.DisplayName, Value: value})
-		}
-	}
-	for _, o := range []struct{ scope, text string }{
-		{"openid", "Sign you in"}, {"profile", "See your name and user name"}, {"email", "See your email address"},
-	} {
-		if asked.wants(o.scope) {
-			out = append(out, scopeView{o.text, o.scope})
-		}
-	}
-	if asked.offline {
-		out = append(out, scopeView{"Keep this access while you are away", "offline_access"})
-	}
-	return out
-}
-
-// stepConsent takes the person's decision.
-func (s *Server) stepConsent(ctx context.Context, v *visit) error {
-	a, err := s.chosen(ctx, v, v.state.Account.String())
-	if err != nil {
-		return err
-	}
-	if a == nil { // the session has ended since
-		return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
-	}
-	switch v.form["action"] {
-	case "accept":
-		return s.proceed(ctx, v, *a)
-	case "cancel":
-		err := fail(65004).sub("cancel")
-		s.recordSignIn(v, *a, err)
-		return err
-	}
-	return s.refuseOnPage(v)
 }
 
 func (s *Server) refuseOnPage(v *visit) error {

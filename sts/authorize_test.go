@@ -58,7 +58,7 @@ func (w *world) landed(p sheet) url.Values {
 		w.t.Fatalf("HTTP %d, page %q: not sent to the application: %s", p.status, p.page, p.body)
 	}
 	if u.Fragment != "" {
-		v, err := url.ParseQuery(u.Fragment)
+		v, err := url.ParseQuery(u.EscapedFragment())
 		must(w.t, err)
 		return v
 	}
@@ -67,10 +67,15 @@ func (w *world) landed(p sheet) url.Values {
 
 var accountMark = regexp.MustCompile(`name="account" value="([^"]*)"`)
 
-// again asks for a code with somebody signed in, and confirms the one account where the page asks.
+// again asks for a code with somebody signed in.
 func (w *world) again(b *http.Client, pairs ...string) sheet {
 	w.t.Helper()
-	p := w.visit(b, "GET", w.authorizeURL(pairs...), nil)
+	return w.confirmed(b, w.visit(b, "GET", w.authorizeURL(pairs...), nil))
+}
+
+// confirmed goes on from the page that asks whether the one account shall be used, and from any other with nothing.
+func (w *world) confirmed(b *http.Client, p sheet) sheet {
+	w.t.Helper()
 	if p.page == "pick" && strings.Contains(p.body, "Continue to") {
 		p = w.step(b, p, "account", first(accountMark, p.body))
 	}
@@ -185,6 +190,7 @@ func TestPrompt(t *testing.T) {
 	wiki := func(pairs ...string) []string {
 		return append(pairs, "client_id", app.AppID.String(), "redirect_uri", "https://wiki.test/cb", "scope", "openid")
 	}
+	w.grant(app, directory.Graph, "openid")
 	for _, c := range []struct {
 		name    string
 		browser *http.Client

@@ -49,6 +49,9 @@ type authRequest struct {
 	Domain    string       `json:"d,omitempty"` // domain_hint
 	MaxAge    *int64       `json:"x,omitempty"` // seconds
 	Info      bool         `json:"f,omitempty"` // client_info is wanted
+	IDToken   bool         `json:"e,omitempty"` // with the answer itself
+	NoCode    bool         `json:"b,omitempty"` // and nothing else
+	Admin     bool         `json:"g,omitempty"` // an administrator's consent is what it is about
 	MFA       bool         `json:"w,omitempty"` // a second factor is wanted
 }
 
@@ -89,13 +92,19 @@ func readAuthRequest(dir *directory.State, segment string, version int, f form) 
 		Version: version, Tenant: place.segment(), Client: c.app.AppID, Redirect: redirect, Public: public, Mode: modeQuery,
 		State: f["state"], Nonce: f["nonce"], Info: f["client_info"] == "1", Hint: clip(f["login_hint"], maxName), Domain: clip(f["domain_hint"], maxName),
 	}
-	return q, q.read(f)
+	return q, q.read(c.app, f)
 }
 
 // read reads the parameters that are not about where the answer goes.
-func (q *authRequest) read(f form) error {
+func (q *authRequest) read(app *directory.Application, f form) error {
+	typeErr := q.readType(app, f)
 	switch mode := f["response_mode"]; mode {
-	case "", modeQuery:
+	case "":
+	case modeQuery:
+		if q.Mode = mode; q.IDToken {
+			q.Mode = modeFragment // also for this error
+			return fail(70007, "query with an ID token, which does not belong into addresses that servers log")
+		}
 	case modeFragment:
 		q.Mode = mode
 	case modeFormPost:
@@ -106,18 +115,15 @@ func (q *authRequest) read(f form) error {
 	default:
 		return fail(70007, clip(mode, 40))
 	}
-	kind, err := f.need("response_type")
-	if err != nil {
-		return err
-	}
-	if kind != "code" {
-		return fail(70005, clip(kind, 80))
+	if typeErr != nil {
+		return typeErr
 	}
 	for _, name := range []string{"request", "request_uri", "registration"} {
 		if f[name] != "" {
 			return fail(90013, "the parameter "+name+" is not supported; send its contents as parameters")
 		}
 	}
+	var err error
 	if q.MFA, err = wantsMFA(f); err != nil {
 		return err
 	}
@@ -131,8 +137,41 @@ func (q *authRequest) read(f form) error {
 		q.Ask = ask{V1: true}
 		return nil
 	}
-	q.Ask, err = askOf(f, q.Version)
+	if q.Ask, err = askOf(f, q.Version); err == nil && q.IDToken && !q.Ask.wants("openid") {
+		err = fail(70011, clip(f["scope"], 120), "an ID token is asked for, but not the scope openid")
+	}
 	return err
+}
+
+// readType reads which answer is wanted (OAuth 2.0 Multiple Response Type Encoding Practices). An ID token comes as a fragment if the
+// request does not say how, and only to applications that are registered for it.
+func (q *authRequest) readType(app *directory.Application, f form) error {
+	kind, err := f.need("response_type")
+	if err != nil {
+		return err
+	}
+	words := strings.Fields(kind)
+	slices.Sort(words)
+	switch strings.Join(words, " ") {
+	case "code":
+		return nil
+	case "id_token":
+		q.NoCode = true
+	case "code id_token":
+	case "token", "id_token token", "code token", "code id_token token":
+		q.Mode = modeFragment
+		return fail(700051, app.AppID)
+	default:
+		return fail(70005, clip(kind, 80))
+	}
+	q.IDToken, q.Mode = true, modeFragment
+	if !app.IssueIDToken {
+		return fail(700054, app.AppID)
+	}
+	if q.Nonce == "" {
+		return fail(900144, "nonce")
+	}
+	return nil
 }
 
 func (q *authRequest) readPrompt(f form) error {
@@ -164,7 +203,7 @@ func (q *authRequest) readPrompt(f form) error {
 func (q *authRequest) readChallenge(f form) error {
 	q.Challenge = f["code_challenge"]
 	switch method := f["code_challenge_method"]; {
-	case q.Challenge == "" && (q.Public || method != ""):
+	case q.Challenge == "" && (q.Public && !q.NoCode || method != ""):
 		return fail(50147)
 	case q.Challenge == "":
 		return nil

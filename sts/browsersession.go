@@ -145,7 +145,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 			}
 			b.Keep, session.Expires = before.Keep, a.session.Expires
 		}
-		c := feed.Change{Records: []feed.Record{sessionRecord(session)}}
+		c := feed.Change{Records: append(In(view).makeRoom(session, s.Lifetimes.session(true)), sessionRecord(session))}
 		for _, id := range before.Sessions {
 			switch a, ok := accountOf(view, id, v.now); {
 			case !ok:

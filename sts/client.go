@@ -16,8 +16,11 @@ type client struct {
 	proved    bool // it has shown a credential
 	certified bool // and that was an assertion
 
-	credential string // which one, for the audit
+	credential string // the kind of what it showed and, once it is known, which one; for the audit
 }
+
+// firstParty reports whether the client is one of the cloud's own, which need no consent.
+func (c *client) firstParty() bool { return c.app.Tenant.IsZero() }
 
 // clientAuth is what a request says about its client (RFC 6749 section 2.3).
 type clientAuth struct {
@@ -96,10 +99,12 @@ func (s *Server) verifyCredential(ctx context.Context, x *exchange, a clientAuth
 	case a.assertion != "" && c.app.PublicClient && len(c.certificates())+len(c.app.Federated) == 0:
 		return fail(700025, id)
 	case a.assertion != "":
+		c.credential = "assertion"
 		return s.verifyAssertion(ctx, x, a)
 	case a.secret == "":
 		return nil
 	}
+	c.credential = "secret"
 	match, err := s.Directory.VerifyAppSecret(ctx, c.app.ID, c.app.Passwords, a.secret)
 	if err != nil {
 		return err
@@ -111,6 +116,9 @@ func (s *Server) verifyCredential(ctx context.Context, x *exchange, a clientAuth
 			return err
 		}
 	}
+	if match != nil {
+		c.credential = "secret " + match.KeyID.String()
+	}
 	switch {
 	case match == nil && held == 0 && c.app.PublicClient:
 		return fail(700025, id)
@@ -119,7 +127,7 @@ func (s *Server) verifyCredential(ctx context.Context, x *exchange, a clientAuth
 	case !x.now.Before(match.End):
 		return fail(7000222, id, match.End.UTC().Format("2006-01-02 15:04:05Z"))
 	}
-	c.proved, c.credential = true, "secret "+match.KeyID.String()
+	c.proved = true
 	return nil
 }
 

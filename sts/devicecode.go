@@ -218,6 +218,9 @@ func (s *Server) redeemDeviceCode(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if flow != nil {
+		x.concern(flow.User, flow.Ask)
+	}
 	if err := flow.redeemable(x); err != nil {
 		return err
 	}

@@ -62,6 +62,9 @@ type pageState struct {
 	Next    string       `json:"n,omitempty"` // where a sign-out leads
 	Account directory.ID `json:"a,omitzero"`  // the browser session that goes on
 	Keep    bool         `json:"k,omitempty"` // the person wants to stay signed in
+
+	Consent []directory.ConsentTo `json:"g,omitempty"` // what the consent page shows, and nothing else, is granted
+	Agreed  bool                  `json:"-"`           // the person has just accepted
 }
 
 func (s *Server) showCode(v *visit, status int, code, problem string) error {

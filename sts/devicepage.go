@@ -32,10 +32,12 @@ type visit struct {
 	now   time.Time
 	form  form
 	state pageState
-	flow  *deviceFlow // of the device page; the sign-in page has its request in the state
+	user  *directory.User // who is signed in, once that is known
+	flow  *deviceFlow     // of the device page; the sign-in page has its request in the state
 
-	origin originProof // of the form; a GET has none
-	silent bool        // nobody has clicked or typed anything yet
+	origin    originProof // of the form; a GET has none
+	silent    bool        // nobody has clicked or typed anything yet
+	concluded bool        // its failure has been recorded
 }
 
 // client is the application that the person signs in to.
@@ -49,6 +51,17 @@ func (v *visit) client() directory.ID {
 	return v.state.Request.Client
 }
 
+// wanted names the resource that the application asks for.
+func (v *visit) wanted() string {
+	switch {
+	case v.on == devicePage:
+		return v.flow.Ask.wanted()
+	case v.state.Request != nil:
+		return v.state.Request.Ask.wanted()
+	}
+	return "" // the account page is for nothing else
+}
+
 // tenant is where the application wants accounts from; nil: anywhere.
 func (v *visit) tenant(dir *directory.State) *directory.Tenant {
 	switch v.on {
@@ -59,6 +72,9 @@ func (v *visit) tenant(dir *directory.State) *directory.Tenant {
 	}
 	return v.state.Request.place(dir).tenant
 }
+
+// forAdmin reports whether an administrator's consent is asked for: then the application may not be in the tenant yet.
+func (v *visit) forAdmin() bool { return v.state.Request != nil && v.state.Request.Admin }
 
 // deviceStart shows the first form. A code in the address only fills the field in: everything is still asked.
 func (s *Server) deviceStart(w http.ResponseWriter, r *http.Request) error {
@@ -98,6 +114,9 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	}
 	if proof := proofSteps[v.state.Step]; proof != nil {
 		return proof(s, ctx, v)
+	}
+	if v.state.Step == stepConsent {
+		return s.stepDeviceConsent(ctx, v)
 	}
 	return s.stepConfirm(ctx, v)
 }
@@ -175,7 +194,7 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 		if err == nil {
 			err = fail(50034, "server's")
 		}
-	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil && v.on != accountPage {
+	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil && v.on != accountPage && !v.forAdmin() {
 		_, err = findClient(dir, tenancy{tenant: tenant}, v.client().String())
 	}
 	s.recordVisit(v, "sign-in", tenant, user, name, err)
@@ -329,9 +348,10 @@ func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, 
 // recordVisitAs is recordVisit with how the person proved who they are.
 func (s *Server) recordVisitAs(v *visit, action string, tenant *directory.Tenant, user *directory.User, name, how string, err error) {
 	e := audit.Event{
-		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Outcome: audit.Allowed,
-		Details: map[string]string{"method": v.on.purpose},
+		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Target: v.wanted(),
+		Outcome: audit.Allowed, Details: map[string]string{"method": v.on.purpose},
 	}
+	v.concluded = err != nil
 	if v.flow != nil {
 		e.Details["codeAddress"] = v.flow.Address
 	}

@@ -10,6 +10,7 @@
 //	POST /{tenant}/oauth2[/v2.0]/devicecode                    RFC 8628
 //	     /devicelogin, /{tenant}/oauth2/deviceauth             the page where a person enters the code
 //	GET  /{tenant}/oauth2[/v2.0]/authorize                     RFC 6749 section 3.1, RFC 7636; POST asks again with GET
+//	GET  /{tenant}[/v2.0]/adminconsent                         an administrator consents for everybody
 //	POST /signin, /signout                                     the forms of the sign-in pages
 //	     /myaccount                                            where people see and change how they sign in
 //	GET  /{tenant}/oauth2[/v2.0]/logout                        OpenID Connect RP-Initiated Logout 1.0
@@ -18,7 +19,7 @@
 //
 // Every request for a token takes the same way (Server.issue):
 //
-//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource and scopes ▶ decide ▶ commit ▶ mint ▶ audit
+//	form ▶ tenant ▶ client and its credential ▶ grant: who is asking ▶ resource, scopes, consent ▶ decide ▶ commit ▶ mint ▶ audit
 //
 // A grant only says who is asking, and what must commit before a token may leave: a session, a code that is used up. That commit
 // looks at the account once more, under the store's write lock.
@@ -27,7 +28,10 @@
 // federated credential of it names.
 //
 // Each sign-in of a user is a Session record. Access tokens name it (sid), refresh tokens are sealed texts that name it, and
-// nothing outlives it: a revoked session, a new password or a disabled account stops them all at their next use.
+// nothing outlives it: a revoked session, a new password or a disabled account stops them all at their next use. A session knows how far
+// its refresh tokens have come (Chain), so that the use of an old one shows.
+//
+// Every attempt ends in Server.conclude, which writes the server's log, the audit log and the sign-in log.
 //
 // A device's sign-in goes from pending to approved or declined, once, by a person on the page, and from approved to redeemed,
 // once, by the device that holds the device code:
@@ -49,6 +53,9 @@
 // Until client and redirect URI are known to be right, errors are pages; then they go to the application.
 //
 // The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie.
+//
+// Consent is a permission grant in the directory: of one user or, by an administrator, of all (see consent.go). Pages show what is missing and
+// grant just that; without a page it is AADSTS65001. The cloud's own clients need none.
 //
 // A Verifier checks the tokens that this server signed: bearer tokens, and tokens that are bound to a key inside a proof that the key signed.
 package sts

@@ -12,6 +12,7 @@ type aadsts struct {
 	status   int
 	error    string // the OAuth error, of version 2 endpoints
 	v1       string // of version 1 endpoints, where it differs
+	page     string // of the authorize endpoint, where it differs
 	suberror string
 	text     string // a format
 	help     string // what to do, for the error page
@@ -63,13 +64,17 @@ var catalogue = map[int]aadsts{
 		help: "Send the user to sign in without prompt=none: programs get nothing from a browser without a click."},
 	54005: {status: 400, error: "invalid_grant", text: "OAuth2 code was already redeemed, please retry with a new code.",
 		help: "Start the sign-in again."},
+	50105: {status: 400, error: "invalid_grant", page: "interaction_required", text: "Your administrator has configured the application %s ('%s') to block users unless they are specifically granted ('assigned') access to it. The user '%s' is not a direct member of a group with access, nor had access directly assigned.",
+		help: "Ask an administrator to assign you, or one of your groups, to the application."},
+	65001: {status: 400, error: "invalid_grant", page: "consent_required", suberror: "consent_required", text: "The user or administrator has not consented to use the application with ID '%s' named '%s'. Send an interactive authorization request for this user and resource.",
+		help: "Sign in to the application with a browser, where it can ask for your consent, or ask an administrator to consent."},
 	65004: {status: 400, error: "access_denied", text: "User declined to consent to access the app.",
 		help: "Start the sign-in again and accept, if you want to use the application."},
 	70000: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "Provided grant is invalid or malformed. The value of '%s' is not one that this server issued, or not to this client.",
 		help: "Sign in again."},
 	70003: {status: 400, error: "unsupported_grant_type", text: "The app requested an unsupported grant type '%s'. Supported are authorization_code, password, refresh_token, client_credentials, device code and on-behalf-of.",
 		help: "Use another login mode."},
-	70005: {status: 400, error: "unsupported_response_type", text: "The response_type '%s' is not supported; use code.",
+	70005: {status: 400, error: "unsupported_response_type", text: "The response_type '%s' is not supported; use code, id_token or code id_token.",
 		help: "Use the authorization code flow: response_type=code."},
 	70007: {status: 400, error: "invalid_request", text: "The response_mode '%s' is not supported; use query, fragment or form_post.",
 		help: "Use query, fragment or form_post."},
@@ -87,6 +92,8 @@ var catalogue = map[int]aadsts{
 		help: "Start the sign-in again to get a new code."},
 	70028: {status: 400, error: "authorization_declined", v1: "access_denied", text: "The user declined the sign-in on the device page.",
 		help: "Start the sign-in again, and confirm it on the page."},
+	90094: {status: 400, error: "access_denied", text: "Administrator consent is required for the application '%s' ('%s'): it asks for permissions that only an administrator can grant.",
+		help: "Ask an administrator to consent."},
 	90002: {status: 400, error: "invalid_tenant", text: "Tenant '%s' not found. Check to make sure you have the correct tenant ID or domain and are signing into the correct cloud.",
 		help: "Check the tenant's id or domain."},
 	90013: {status: 400, error: "invalid_request", text: "Invalid input received from the user: %s.",
@@ -105,6 +112,14 @@ var catalogue = map[int]aadsts{
 		help: "Check the resource; in Azure CLI it is the value of --resource or --scope."},
 	500014: {status: 400, error: "invalid_resource", text: "The service principal for resource '%s' is disabled. Ask an administrator to enable it.",
 		help: "Ask an administrator to enable the application."},
+	501051: {status: 400, error: "invalid_grant", text: "Application '%s'(%s) is not assigned to a role for the application '%s'(%s). Assign it one of the application's app roles.",
+		help: "Ask an administrator to assign the application to a role of the resource."},
+	650057: {status: 400, error: "invalid_resource", text: "Invalid resource. The client has requested access to a resource which is not listed in the requested permissions in the client's application registration. Client app ID: %s(%s). Resource app ID: %s(%s). Add one with az ad app permission add, or ask for a scope by its name.",
+		help: "Add the permission to the application's registration, or ask for a scope by its name."},
+	700051: {status: 400, error: "unsupported_response_type", text: "response_type 'token' is not enabled for the application '%s': this server never puts access tokens into addresses. Use response_type=code.",
+		help: "Use the authorization code flow: response_type=code."},
+	700054: {status: 400, error: "unsupported_response_type", text: "response_type 'id_token' is not enabled for the application '%s'. Set web.implicitGrantSettings.enableIdTokenIssuance, or use response_type=code.",
+		help: "Use response_type=code, or enable ID tokens in the application's registration."},
 	700016: {status: 400, error: "unauthorized_client", text: "Application with identifier '%s' was not found in the directory '%s'. Check the client id, and that you use the right tenant.",
 		help: "Check the client id and the tenant."},
 	700023: {status: 400, error: "invalid_scope", text: "The scope '%s' names no resource; ask for {resource}/.default.",

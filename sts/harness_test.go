@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 )
 
@@ -100,7 +101,9 @@ func newWorld(t testing.TB) *world {
 	w.http = httptest.NewUnstartedServer(nil)
 	authorities := &Authorities{}
 	logger := slog.New(slog.NewTextHandler(w.log, nil))
-	w.srv = &Server{Feed: f, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: log, Log: logger, Now: w.clock}
+	signIns := signin.NewLog(db, logger)
+	t.Cleanup(func() { must(t, signIns.Close(ctx)) })
+	w.srv = &Server{SignIns: signIns, Feed: f, Directory: w.dir, Keys: keys, Authorities: authorities, Audit: log, Log: logger, Now: w.clock}
 	w.verifier = NewVerifier(f, authorities, 1000)
 	w.verifier.Now = w.clock
 	w.http.Config.Handler = web.Requests(w.srv.Handler(), logger)
@@ -140,6 +143,17 @@ func (w *world) principal(a *directory.Application) *directory.ServicePrincipal 
 		w.t.Fatalf("%s has no service principal", a.DisplayName)
 	}
 	return p
+}
+
+// grant consents for everybody to scopes of a resource, by its application id.
+func (w *world) grant(a *directory.Application, resource directory.ID, scope string) *directory.PermissionGrant {
+	w.t.Helper()
+	to := directory.In(w.srv.Feed.View()).ServicePrincipalByName(w.tenant.ID, resource.String())
+	g, err := w.dir.CreateGrant(context.Background(), directory.System, directory.PermissionGrant{
+		Tenant: w.tenant.ID, Client: w.principal(a).ID, Resource: to.ID, Scope: scope,
+	})
+	must(w.t, err)
+	return g
 }
 
 func (w *world) setUser(id directory.ID, change func(*directory.User)) {

@@ -36,19 +36,10 @@ type accessClaims struct {
 	AZP      string `json:"azp,omitempty"` // version 2
 	AZPACR   string `json:"azpacr,omitempty"`
 
-	FamilyName        string `json:"family_name,omitempty"`
-	GivenName         string `json:"given_name,omitempty"`
-	IDP               string `json:"idp,omitempty"`
-	IDType            string `json:"idtyp"`
-	Address           string `json:"ipaddr,omitempty"`
-	Name              string `json:"name,omitempty"`
-	PreferredUsername string `json:"preferred_username,omitempty"`
-	UniqueName        string `json:"unique_name,omitempty"`
-	UPN               string `json:"upn,omitempty"`
-
-	Groups       []string          `json:"groups,omitempty"`
-	ClaimNames   map[string]string `json:"_claim_names,omitempty"`
-	ClaimSources map[string]source `json:"_claim_sources,omitempty"`
+	person
+	IDP          string   `json:"idp,omitempty"`
+	IDType       string   `json:"idtyp"`
+	Capabilities []string `json:"xms_cc,omitempty"`
 
 	Confirmation *Confirmation `json:"cnf,omitempty"`
 
@@ -70,28 +61,21 @@ type source struct {
 
 // idClaims are the claims of ID tokens. They never hold appid, azp or scp: by those an access token is known.
 type idClaims struct {
-	Audience          string   `json:"aud"`
-	Issuer            string   `json:"iss"`
-	IssuedAt          int64    `json:"iat"`
-	NotBefore         int64    `json:"nbf"`
-	Expires           int64    `json:"exp"`
-	AMR               []string `json:"amr,omitempty"`       // version 1
-	AuthTime          int64    `json:"auth_time,omitempty"` // asked for by max_age
-	Email             string   `json:"email,omitempty"`
-	FamilyName        string   `json:"family_name,omitempty"`
-	GivenName         string   `json:"given_name,omitempty"`
-	Address           string   `json:"ipaddr,omitempty"`
-	Name              string   `json:"name,omitempty"`
-	Nonce             string   `json:"nonce,omitempty"`
-	Object            string   `json:"oid"`
-	PreferredUsername string   `json:"preferred_username,omitempty"`
-	Session           string   `json:"sid"`
-	Subject           string   `json:"sub"`
-	Tenant            string   `json:"tid"`
-	UniqueName        string   `json:"unique_name,omitempty"`
-	UPN               string   `json:"upn,omitempty"`
-	UTI               string   `json:"uti"`
-	Version           string   `json:"ver"`
+	person
+	Audience  string   `json:"aud"`
+	Issuer    string   `json:"iss"`
+	IssuedAt  int64    `json:"iat"`
+	NotBefore int64    `json:"nbf"`
+	Expires   int64    `json:"exp"`
+	AMR       []string `json:"amr,omitempty"`    // version 1
+	CodeHash  string   `json:"c_hash,omitempty"` // of the code that comes with it (OpenID Connect Core 1.0 section 3.3.2.11)
+	Nonce     string   `json:"nonce,omitempty"`
+	Object    string   `json:"oid"`
+	Session   string   `json:"sid"`
+	Subject   string   `json:"sub"`
+	Tenant    string   `json:"tid"`
+	UTI       string   `json:"uti"`
+	Version   string   `json:"ver"`
 }
 
 // answerV2 is the answer of version 2 token endpoints.
@@ -228,36 +212,12 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 		}
 	}
 	c.Object = principal.String()
-	if x.target.resource.AppID == directory.AKSServer {
-		x.addGroups(c, principal)
+	x.addRights(&c.person, x.target.resource, x.target.principal, principal)
+	if x.subject.user != nil {
+		x.addOptional(&c.person, x.target.resource.Optional.Access)
 	}
+	c.Capabilities = x.capabilities()
 	return c, nil
-}
-
-// addGroups puts the principal's security groups into a token for the AKS server, for other readers than Gatehouse's own webhook,
-// which asks the directory. Above the limit the token tells where they can be read.
-func (x *exchange) addGroups(c *accessClaims, principal directory.ID) {
-	dir := x.dir()
-	ids, _ := dir.GroupsOf(principal, x.now)
-	for _, id := range ids {
-		if g := dir.Group(id); g != nil && g.SecurityEnabled {
-			c.Groups = append(c.Groups, id.String())
-		}
-	}
-	if len(c.Groups) <= groupLimit {
-		return
-	}
-	kind := "users"
-	if x.subject.user == nil {
-		kind = "servicePrincipals"
-	}
-	endpoint := x.authority.Graph + "/v1.0/" + kind + "/" + c.Object + "/getMemberObjects"
-	if x.authority.Login == cloudLogin {
-		endpoint = "https://graph.windows.net/" + c.Tenant + "/" + kind + "/" + c.Object + "/getMemberObjects" // as the cloud still has it
-	}
-	c.Groups = nil
-	c.ClaimNames = map[string]string{"groups": "src1"}
-	c.ClaimSources = map[string]source{"src1": {endpoint}}
 }
 
 // idClaims fills in the claims of the version of the endpoint.
@@ -271,8 +231,11 @@ func (s *Server) idClaims(x *exchange) (*idClaims, error) {
 		Audience: id.String(), Issuer: x.authority.Issuer(tenant, x.version),
 		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(idLife).Unix(),
 		Object: u.ID.String(), Session: x.subject.session.ID.String(), Subject: pairwise(u.ID, id), Tenant: tenant, UTI: uti, Version: "1.0",
-		Nonce: x.subject.nonce, AuthTime: x.subject.authTime,
+		Nonce: x.subject.nonce,
 	}
+	c.AuthTime = x.subject.authTime
+	x.addRights(&c.person, x.client.app, x.client.principal, u.ID)
+	defer x.addOptional(&c.person, x.client.app.Optional.ID)
 	if x.version == 1 {
 		c.AMR, c.FamilyName, c.GivenName, c.Name, c.Address = x.subject.session.AMR, u.Surname, u.GivenName, u.DisplayName, address(x)
 		c.UPN, c.UniqueName = names(u)

@@ -14,6 +14,7 @@ func TestOnBehalfOf(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	app := w.app(directory.Application{DisplayName: "service", IdentifierURIs: []string{"api://service", "https://service.test/"}})
+	w.grant(app, directory.Graph, "User.Read Directory.Read.All")
 	_, secret, err := w.dir.AddAppSecret(ctx, directory.System, app.ID, directory.PasswordCredential{})
 	must(t, err)
 	w.app(directory.Application{DisplayName: "other", IdentifierURIs: []string{"api://other"}})

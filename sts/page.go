@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ var pageFiles embed.FS
 // assets are the files that pages load. Their address holds a hash of the content, so they may be cached.
 var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8", "passkey.js": "text/javascript; charset=utf-8", "origin.js": "text/javascript; charset=utf-8"}
 
-var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "formpost", "signout", "second", "enrol", "codes", "account", "resume")
+var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "approval", "formpost", "signout", "second", "enrol", "codes", "account", "resume")
 
 // pageView is what the templates show. html/template escapes every value for its place.
 type pageView struct {
@@ -48,6 +49,8 @@ type pageView struct {
 	Confirm  bool // the one account is not used without a click
 	Scopes   []scopeView
 	Fields   []field // of a form that goes to the application
+	ForAll   bool    // an administrator is asked to consent for everybody
+	Everyone bool    // an administrator may do so
 
 	Passkey string   // what the script needs to ask for one, JSON; empty: it does not ask
 	HasTOTP bool     // codes of an authenticator app are accepted
@@ -63,7 +66,7 @@ type pageView struct {
 type accountView struct{ ID, Name, UPN string }
 
 // scopeView is what an application wants to be allowed.
-type scopeView struct{ Text, Value string }
+type scopeView struct{ Text, Value, Of string }
 
 type field struct{ Name, Value string }
 
@@ -88,7 +91,7 @@ func assetURL(name string) (string, error) {
 
 // asset serves a file that pages load.
 func (s *Server) asset(w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("asset")
+	name := path.Base(r.URL.Path)
 	kind, ok := assets[name]
 	if !ok {
 		return fault.New(fault.NotFound, "there is nothing at %s", r.URL.Path)
@@ -118,7 +121,7 @@ func (s *Server) page(h web.Handler) web.Handler {
 				to = s.Authorities.Public + "/error"
 			case strings.EqualFold(r.URL.Path, accountPage.path):
 				to = s.Authorities.Public + accountPage.path
-			case strings.HasSuffix(strings.ToLower(r.URL.Path), "/authorize"), strings.HasSuffix(strings.ToLower(r.URL.Path), "/logout"):
+			case strings.HasSuffix(strings.ToLower(r.URL.Path), "/adminconsent"), strings.HasSuffix(strings.ToLower(r.URL.Path), "/authorize"), strings.HasSuffix(strings.ToLower(r.URL.Path), "/logout"):
 				pageHeaders(w)
 				w.Header().Set("Location", s.Authorities.Public+r.URL.EscapedPath()+"?"+r.URL.RawQuery)
 				w.WriteHeader(http.StatusFound)

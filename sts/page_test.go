@@ -29,7 +29,8 @@ func TestPagesGolden(t *testing.T) {
 		"confirm":  {Title: "Confirm sign-in", Step: 3, App: evil, AppID: evil, Account: evil, Tenant: evil, Resource: evil, Address: evil, Asked: evil},
 		"done":     {Title: "Signed in", Heading: evil, Text: evil, Good: true},
 		"pick":     {Title: "Pick an account", App: evil, Accounts: []accountView{{ID: evil, Name: evil, UPN: evil}}},
-		"consent":  {Title: "Permissions requested", App: evil, AppID: evil, Account: evil, Tenant: evil, Address: evil, Scopes: []scopeView{{Text: evil, Value: evil}}},
+		"consent":  {Title: "Permissions requested", App: evil, AppID: evil, Account: evil, Tenant: evil, Address: evil, Everyone: true, ForAll: true, Scopes: []scopeView{{Text: evil, Value: evil, Of: evil}}},
+		"approval": {Title: "Need admin approval", App: evil, AppID: evil, Account: evil, Tenant: evil, Scopes: []scopeView{{Text: evil, Value: evil, Of: evil}}},
 		"formpost": {Title: "Signing in", App: evil, Fields: []field{{Name: "state", Value: evil}}},
 		"signout":  {Title: "Sign out", Accounts: []accountView{{Name: evil, UPN: evil}}},
 		"resume":   {Title: "Continuing"},
@@ -235,7 +236,7 @@ func TestPageSaysTheSame(t *testing.T) {
 	if p := w.next(b, signin(), "loginfmt", off.UPN, "passwd", alicePassword); p.page != "signin" || !strings.Contains(p.alert, "disabled") {
 		t.Errorf("a disabled account with its password: %q", p.alert)
 	}
-	for range 2 * guessLimit {
+	for range 2 * passwordGuesses.Wrong {
 		w.next(b, signin(), "loginfmt", aliceName, "passwd", "x")
 	}
 	if p := w.next(b, signin(), "loginfmt", aliceName, "passwd", alicePassword); p.status != 429 {

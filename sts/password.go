@@ -89,9 +89,9 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 // Administrator is never locked out at the machine itself: where others would be, one try at a time is let through, a second
 // apart, so that a program on this machine cannot guess fast either.
 func (s *Server) guess(ctx context.Context, dir *directory.State, tenant *directory.Tenant, user *directory.User, name string, from netip.Addr) (done func(right bool), err error) {
-	done, free := s.passwords.begin(tenant.ID.String()+"/"+name, from)
+	done, _ = s.passwords.Begin(tenant.ID.String()+"/"+name, from)
 	switch {
-	case free:
+	case done != nil:
 		return done, nil
 	case user != nil && from.IsLoopback() && dir.HasRole(user.ID, directory.GlobalAdministrator):
 		select {

@@ -20,11 +20,12 @@ type refreshToken struct {
 	Family  bool         `json:"f,omitempty"` // any client of the family may use it
 	Public  bool         `json:"p,omitempty"` // the client was public when it got it
 	Issued  int64        `json:"i"`           // Unix seconds
+	Nanos   int64        `json:"n,omitempty"` // and nanoseconds after it
 	Ask     ask          `json:"a"`           // what it was issued for, when a request does not say
 }
 
-// refresh is the refresh token grant (RFC 6749 section 6). The token works for every resource, and the old one stays valid
-// beside the new one, as in Entra.
+// refresh is the refresh token grant (RFC 6749 section 6). The token works for every resource. The old one stays valid beside the
+// new one, as in Entra, unless the server is strict: see chain.go.
 func (s *Server) refresh(ctx context.Context, x *exchange) error {
 	sealed, err := x.form.need("refresh_token")
 	if err != nil {
@@ -50,7 +51,7 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 			return err
 		}
 	}
-	issued := time.Unix(t.Issued, 0).UTC()
+	issued := time.Unix(t.Issued, t.Nanos).UTC()
 	if x.now.Sub(issued) >= x.lifetimes.refresh() {
 		return x.inactive(issued)
 	}
@@ -78,8 +79,12 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		}
 		x.subject.ask = &before
 	}
-	if x.due(session) {
-		x.subject.commit = x.slide()
+	chain, write, err := s.follow(ctx, x, t.Client, issued)
+	if err != nil {
+		return err
+	}
+	if write || x.due(session) {
+		x.subject.commit = x.use(chain)
 	}
 	return nil
 }
@@ -95,7 +100,8 @@ func (x *exchange) inactive(issued time.Time) error {
 func (s *Server) sealRefresh(ctx context.Context, x *exchange) (string, error) {
 	text, err := json.Marshal(refreshToken{
 		Session: x.subject.session.ID, User: x.subject.user.ID, Client: x.client.app.AppID,
-		Family: directory.InFamily(x.client.app.AppID), Public: x.subject.public, Issued: x.now.Unix(), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
+		Family: directory.InFamily(x.client.app.AppID), Public: x.subject.public,
+		Issued: x.now.Unix(), Nanos: int64(x.now.Nanosecond()), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
 	})
 	if err != nil {
 		return "", err

@@ -4,11 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
 )
 
 // redeem sends a refresh token as MSAL does.
@@ -68,6 +70,10 @@ func TestRefreshAfter(t *testing.T) {
 		{"the account is deleted", func(w *world) { must(t, w.dir.DeleteUser(ctx, directory.System, w.alice.ID)) }, 50173, "bad_token"},
 		{"the password was reset", func(w *world) {
 			must(t, w.dir.ResetPassword(ctx, directory.System, w.alice.ID, "Another-Pass-3", false))
+		}, 50173, "bad_token"},
+		{"the password was changed", func(w *world) {
+			_, err := w.dir.ChangePassword(ctx, directory.Actor{ID: w.alice.ID, Tenant: w.tenant.ID}, alicePassword, "Another-Pass-3")
+			must(t, err)
 		}, 50173, "bad_token"},
 		{"the sessions were revoked", func(w *world) { must(t, w.dir.RevokeSessions(ctx, directory.System, w.alice.ID)) }, 50173, "bad_token"},
 		{"the sessions were revoked and swept", func(w *world) {
@@ -203,6 +209,84 @@ func TestSealed(t *testing.T) {
 	must(t, err)
 	if h1 != h2 || h1 == h3 {
 		t.Error("hashes of codes change with the sealing keys, or not with the purpose")
+	}
+}
+
+// TestSessionsAreBounded: a program that signs in anew each time keeps the newest sessions, and does not end those of others.
+func TestSessionsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	other := w.ok(w.post(w.v2(), values("grant_type", "password", "client_id", directory.AKSClient.String(), "username", aliceName,
+		"password", alicePassword, "scope", aksScope)))
+	var all []answer
+	signIn := func(n int) {
+		for range n {
+			w.pass(time.Second)
+			all = append(all, w.ok(w.ropc(aliceName, alicePassword, aksScope)))
+		}
+	}
+	signIn(maxSessions)
+	w.pass(48 * time.Hour)
+	w.ok(w.redeem(all[0].text("refresh_token"), directory.AzureCLI, aksScope)) // the first one is used again
+	signIn(2)
+	if n := len(In(w.srv.Feed.View()).SessionsOf(w.alice.ID)); n != maxSessions+1 {
+		t.Errorf("%d sessions, want %d of the one client and one of the other", n, maxSessions)
+	}
+	for i, code := range map[int]int{0: 0, 1: 50173, 2: 50173, 3: 0, maxSessions + 1: 0} {
+		if got := w.redeem(all[i].text("refresh_token"), directory.AzureCLI, aksScope); got.code() != code {
+			t.Errorf("sign-in %d: AADSTS%d, want %d", i, got.code(), code)
+		}
+	}
+	w.ok(w.redeem(other.text("refresh_token"), directory.AKSClient, aksScope))
+}
+
+// TestSessionIndex: the index of users agrees with the sessions, whatever is put, moved and removed, in one change or several.
+func TestSessionIndex(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	state := new(State)
+	for range 300 {
+		var records []feed.Record
+		for range 1 + random.IntN(20) {
+			v := Session{ID: directory.ID{15: byte(random.IntN(40))}, User: directory.ID{15: byte(random.IntN(4))}, Began: random.Int64()}
+			if random.IntN(3) == 0 {
+				records = append(records, endSession(&v))
+			} else {
+				records = append(records, sessionRecord(&v))
+			}
+		}
+		before := map[directory.ID]int{}
+		for i := range 4 {
+			user := directory.ID{15: byte(i)}
+			before[user] = len(state.SessionsOf(user))
+		}
+		next, err := state.Apply(records)
+		must(t, err)
+		for user, n := range before {
+			if got := len(state.SessionsOf(user)); got != n {
+				t.Fatalf("a change altered the state before it: %d sessions of %d", got, n)
+			}
+		}
+		state = next.(*State)
+		want := map[directory.ID]map[directory.ID]bool{}
+		total := 0
+		for id, v := range state.sessions.All() {
+			if want[v.User] == nil {
+				want[v.User] = map[directory.ID]bool{}
+			}
+			want[v.User][id] = true
+			total++
+		}
+		for i := range 4 {
+			user := directory.ID{15: byte(i)}
+			for _, v := range state.SessionsOf(user) {
+				if !want[user][v.ID] {
+					t.Fatalf("the index has a session too many")
+				}
+				total--
+			}
+		}
+		if total != 0 {
+			t.Fatalf("the index misses %d sessions", total)
+		}
 	}
 }
 

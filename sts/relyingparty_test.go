@@ -37,7 +37,11 @@ func signInTo(t *testing.T, w *world, ctx context.Context, provider *oidc.Provid
 	at := config.AuthCodeURL("S", oidc.Nonce("N"), oauth2.S256ChallengeOption(verifier))
 	b := w.browser()
 	p := w.visit(b, http.MethodGet, at[len(w.http.URL):], nil)
-	got := w.landed(w.enter(b, p, aliceName, alicePassword))
+	p = w.enter(b, p, aliceName, alicePassword)
+	if p.page == "consent" { // at the first sign-in only
+		p = w.step(b, p, "action", "accept")
+	}
+	got := w.landed(p)
 	if got.Get("state") != "S" {
 		t.Errorf("state %q", got.Get("state"))
 	}

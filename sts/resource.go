@@ -112,14 +112,20 @@ const graphResource = "https://graph.microsoft.com"
 
 // target is the resource that a token is made for.
 type target struct {
-	resource *directory.Application
-	audience string   // of version 1 tokens: as it was asked for
-	version  int      // of the token; the resource chooses it
-	scopes   []string // delegated scopes that users get
-	echo     string   // the scope member of the answer
+	resource  *directory.Application
+	principal *directory.ServicePrincipal // the resource's account in the tenant
+	audience  string                      // of version 1 tokens: as it was asked for
+	version   int                         // of the token; the resource chooses it
+	asked     []directory.Scope           // those of the request; none: all, or those of the sign-in alone
+
+	// Of a user's token, filled by permit.
+	scopes  []string              // delegated scopes
+	echo    string                // the scope member of the answer
+	wanted  []directory.ConsentTo // all that is asked for
+	missing []directory.ConsentTo // what of it nobody has consented to
 }
 
-// resolve finds the resource in a tenant, and the scopes that a user gets of it.
+// resolve finds the resource in a tenant, and the scopes that are asked for.
 func (a ask) resolve(dir *directory.State, tenant *directory.Tenant) (target, error) {
 	name := a.resource
 	if name == "" {
@@ -132,18 +138,27 @@ func (a ask) resolve(dir *directory.State, tenant *directory.Tenant) (target, er
 	if !principal.Enabled {
 		return target{}, fail(500014, clip(name, 120))
 	}
-	app := directory.FirstPartyApp(principal.AppID)
-	if app == nil {
-		app = dir.ApplicationByAppID(principal.AppID)
-	}
+	app := dir.ApplicationOf(principal)
 	if app == nil { // a managed identity, or an application that was deleted
 		return target{}, fail(500011, clip(name, 120), tenant.DisplayName)
 	}
-	t := target{resource: app, version: 1, audience: audience(name, principal, a.V1)}
+	t := target{resource: app, principal: principal, version: 1, audience: audience(name, principal, a.V1)}
+	if wantsClaim(app.Optional.Access, "aud", "use_guid") {
+		t.audience = app.AppID.String()
+	}
 	if app.TokenVersion == 2 {
 		t.version, t.audience = 2, app.AppID.String()
 	}
-	return t, t.grant(a)
+	for _, want := range a.values {
+		scope := app.ScopeByValue(want)
+		if scope == nil {
+			return t, fail(70011, clip(want, 120), "application '"+app.DisplayName+"' does not declare it")
+		}
+		if !holds(scopeValues(t.asked), scope.Value) {
+			t.asked = append(t.asked, *scope)
+		}
+	}
+	return t, nil
 }
 
 // findResource finds a service principal by app id, "spn:" and app id, or identifier URI with or without a slash at its end.
@@ -181,31 +196,9 @@ func audience(asked string, p *directory.ServicePrincipal, v1 bool) string {
 	return asked
 }
 
-// grant fills the scopes: all that the resource declares, or those asked for. Nobody is asked for consent here: first-party
-// scopes are granted to everyone, and those of a tenant's own applications count as consented by its administrator.
-func (t *target) grant(a ask) error {
-	declared := t.resource.Scopes
-	if a.resource == "" {
-		t.scopes = a.oidc // a sign-in alone: the token opens nothing but the user's own profile
-		t.echo = strings.Join(a.oidc, " ")
-		return nil
-	}
-	if a.values == nil {
-		for _, d := range declared {
-			t.scopes = append(t.scopes, d.Value)
-		}
-	}
-	for _, want := range a.values {
-		i := slices.IndexFunc(declared, func(d directory.Permission) bool { return strings.EqualFold(d.Value, want) })
-		if i < 0 {
-			return fail(70011, clip(want, 120), "application '"+t.resource.DisplayName+"' does not declare it")
-		}
-		t.scopes = append(t.scopes, declared[i].Value)
-	}
-	if len(t.scopes) == 0 {
-		t.scopes = []string{"user_impersonation"} // what every resource has that declares nothing of its own
-	}
-	if a.V1 {
+// answer fills the scope member: what the token holds, in the form in which it is asked for.
+func (t *target) answer(a ask) error {
+	if a.resource == "" || a.V1 {
 		t.echo = strings.Join(t.scopes, " ")
 		return nil
 	}

@@ -73,7 +73,7 @@ func (s *Server) goOn(ctx context.Context, v *visit, user *directory.User) error
 	case accountPage:
 		return s.entered(ctx, v, user)
 	}
-	return s.showConfirm(v, user)
+	return s.deviceConsent(v, user)
 }
 
 // stepUp asks a person who is signed in for what a decision misses. Whoever enrols must have proved just now who they are: else an

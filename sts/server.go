@@ -13,7 +13,9 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/cache"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 )
 
 // Server is the identity provider's HTTP face.
@@ -25,6 +27,8 @@ type Server struct {
 	Issuers     *Issuers // of federated assertions; nil: those that are fetched from public addresses alone
 	Lifetimes   Lifetimes
 	Audit       *audit.Log
+	Strict      bool             // a refresh token ends soon after a newer one was used; see Chain
+	SignIns     *signin.Log      // nil: attempts are in the audit log alone
 	Log         *slog.Logger     // nil: slog.Default
 	Now         func() time.Time // nil: time.Now
 	Rand        io.Reader        // nil: crypto/rand
@@ -33,7 +37,8 @@ type Server struct {
 	vault     *vault
 	documents *cache.Cache[documentKey, []byte]
 	tokens    *Verifier
-	passwords *guesses      // of passwords, for each (account, address)
+	passwords *guess.Limiter // of passwords, for each (account, address)
+	chains    *cache.Cache[chainKey, Chain]
 	codes     *meter        // of wrong user codes
 	starts    *meter        // of device codes asked for
 	patience  chan struct{} // held by the one try for a locked administrator
@@ -47,7 +52,8 @@ func (s *Server) init() {
 		s.vault = &vault{feed: s.Feed, now: s.now, random: s.random()}
 		s.tokens = NewVerifier(s.Feed, s.Authorities, 1000)
 		s.tokens.Now = s.now
-		s.passwords = newGuesses(s.now)
+		s.passwords = guess.New(passwordGuesses, s.now)
+		s.chains = cache.New[chainKey, Chain](chainsKept)
 		s.documents = cache.New[documentKey, []byte](maxDocuments)
 		s.patience = make(chan struct{}, 1)
 		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
@@ -80,13 +86,17 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("GET /devicelogin", s.page(s.deviceStart))
 	m.Handle("POST /devicelogin", s.page(s.deviceStep))
 	m.Handle("GET /{tenant}/oauth2/deviceauth", s.page(s.deviceStart))
-	m.Handle("GET /devicelogin/{asset}", s.asset)
+	for name := range assets { // by name: a wildcard would be in the way of /{tenant}/adminconsent
+		m.Handle("GET /devicelogin/"+name, s.asset)
+	}
 	for version, at := range map[int]string{1: "/{tenant}/oauth2/", 2: "/{tenant}/oauth2/v2.0/"} {
 		m.Handle("GET "+at+"authorize", s.page(s.authorize(version)))
 		m.Handle("POST "+at+"authorize", s.page(s.authorizeForm))
 		m.Handle("GET "+at+"logout", s.page(s.logout))
 		m.Handle("POST "+at+"logout", s.page(s.logoutForm))
 	}
+	m.Handle("GET /{tenant}/adminconsent", s.page(s.adminConsent(1)))
+	m.Handle("GET /{tenant}/v2.0/adminconsent", s.page(s.adminConsent(2)))
 	for _, at := range []string{" /oidc/userinfo", " /{tenant}/openid/userinfo"} {
 		m.Handle("GET"+at, s.userInfo)
 		m.Handle("POST"+at, s.userInfo)

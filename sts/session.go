@@ -1,7 +1,9 @@
 package sts
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -13,6 +15,9 @@ const (
 	sessionWrite = 24 * time.Hour      // a session's end is moved at most this often
 	shortSession = 2 * time.Hour       // of a sign-in without a refresh token: longer than its access token
 	sweepBatch   = 1000
+
+	maxSessions = 100 // of one user with one client; a program that signs in anew each time would pile them up for 90 days
+	endedAtOnce = 100 // to make room for one, so that a sign-in's work is bounded
 )
 
 // newSession begins the session of a user who has proved at a moment who they are.
@@ -39,12 +44,40 @@ func (x *exchange) begin(more func(feed.Secrets) (feed.Change, error)) func(*fee
 				return feed.Change{}, err
 			}
 		}
+		life := x.lifetimes.session(true)
 		session.Expires = x.now.Add(x.lifetimes.session(x.ask.offline)).UTC()
-		r := record(KindSession, session.ID.String(), &session)
-		r.Tenant = session.Tenant.String()
-		c.Records = append(c.Records, r)
+		c.Records = append(c.Records, In(v).makeRoom(&session, life)...)
+		c.Records = append(c.Records, sessionRecord(&session))
 		return c, nil
 	}
+}
+
+// makeRoom ends the sessions that are too many beside a new one: those of the same user, client and sort that were unused longest.
+// life is how long a session lasts unused.
+func (s *State) makeRoom(session *Session, life time.Duration) []feed.Record {
+	all, _ := s.byUser.Get(session.User)
+	same := slices.DeleteFunc(slices.Clone(all), func(v *Session) bool { return v.Client != session.Client || v.Browser != session.Browser })
+	over := min(len(same)-maxSessions+1, endedAtOnce)
+	if over <= 0 {
+		return nil
+	}
+	slices.SortFunc(same, func(a, b *Session) int {
+		return cmp.Or(a.used(life).Compare(b.used(life)), cmp.Compare(a.Began, b.Began), a.ID.Compare(b.ID))
+	})
+	var out []feed.Record
+	for _, v := range same[:over] {
+		out = append(out, endSession(v))
+	}
+	return out
+}
+
+// used is when a session was last used, as far as it is written down: its end moves at most once a day.
+func (v *Session) used(life time.Duration) time.Time {
+	began := time.Unix(0, v.Began)
+	if slid := v.Expires.Add(-life); slid.After(began) {
+		return slid
+	}
+	return began
 }
 
 func mayBegin(u *directory.User, session *Session) error {
@@ -65,8 +98,8 @@ func (x *exchange) due(session *Session) bool {
 	return session.Expires.Sub(x.now) < life-min(sessionWrite, life/4)
 }
 
-// slide moves the end of a session as far from now as it was when it began.
-func (x *exchange) slide() func(*feed.View, feed.Secrets) (feed.Change, error) {
+// use writes down that a session was used: its end is as far from now as it was when it began, and a chain has come as far as this one.
+func (x *exchange) use(chain *Chain) func(*feed.View, feed.Secrets) (feed.Change, error) {
 	return func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
 		old := In(v).Session(x.subject.session.ID)
 		if old == nil {
@@ -74,9 +107,10 @@ func (x *exchange) slide() func(*feed.View, feed.Secrets) (feed.Change, error) {
 		}
 		session := *old
 		session.Expires = x.now.Add(x.lifetimes.session(true)).UTC()
-		r := record(KindSession, session.ID.String(), &session)
-		r.Tenant = session.Tenant.String()
-		return feed.Change{Records: []feed.Record{r}}, nil
+		if chain != nil {
+			session.Chains = advance(session.Chains, *chain)
+		}
+		return feed.Change{Records: []feed.Record{sessionRecord(&session)}}, nil
 	}
 }
 

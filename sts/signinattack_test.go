@@ -77,7 +77,7 @@ func TestSignInAttacks(t *testing.T) {
 		}},
 		{"an answer to a redirect URI that was taken away meanwhile", func(a attack) {
 			b := a.browser()
-			p := a.visit(b, "GET", a.authorizeURL("client_id", a.wiki.AppID.String(), "redirect_uri", cb, "prompt", "consent"), nil)
+			p := a.visit(b, "GET", a.authorizeURL("client_id", a.wiki.AppID.String(), "redirect_uri", cb, "prompt", "consent", "scope", "openid"), nil)
 			p = a.enter(b, p, aliceName, alicePassword)
 			a.onPage(p, "consent")
 			must(a.t, a.dir.UpdateApplication(a.t.Context(), directory.System, a.wiki.ID, func(a *directory.Application) error { a.WebRedirectURIs = nil; return nil }))

@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -26,6 +27,7 @@ func In(v *feed.View) *State { return v.Part(Part).(*State) }
 type State struct {
 	keys     map[string]*Key // few
 	sessions feed.Map[directory.ID, *Session]
+	byUser   feed.Map[directory.ID, []*Session] // in no order
 }
 
 // Session is one sign-in and all tokens that come from it. Deleting it ends them.
@@ -38,6 +40,7 @@ type Session struct {
 	AMR     []string     `json:"amr"`    // how the user proved who they are (RFC 8176)
 	Expires time.Time    `json:"expires"`
 	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no token names it
+	Chains  []Chain      `json:"chains,omitempty"`  // of refresh tokens, one for each public client that has redeemed some
 	Fresh   int64        `json:"fresh,omitempty"`   // when the person last proved something to a browser's session, Unix nanoseconds; 0: when it began
 }
 
@@ -55,13 +58,9 @@ func (s *State) ProvedMFA(id directory.ID, now time.Time) bool {
 
 // SessionsOf returns the sessions of a user, newest first.
 func (s *State) SessionsOf(user directory.ID) []*Session {
-	var out []*Session
-	for _, v := range s.sessions.All() {
-		if v.User == user {
-			out = append(out, v)
-		}
-	}
-	slices.SortFunc(out, func(a, b *Session) int { return int(b.Began - a.Began) })
+	all, _ := s.byUser.Get(user)
+	out := slices.Clone(all)
+	slices.SortFunc(out, func(a, b *Session) int { return cmp.Compare(b.Began, a.Began) })
 	return out
 }
 
@@ -82,7 +81,7 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 	for id, k := range s.keys {
 		next.keys[id] = k
 	}
-	sessions := s.sessions.Edit()
+	sessions := sessionEditor{all: s.sessions.Edit(), byUser: s.byUser.Edit(), owned: map[directory.ID]bool{}}
 	for _, r := range records {
 		switch r.Kind {
 		case KindKey:
@@ -101,18 +100,58 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 				return nil, err
 			}
 			if r.Body == nil {
-				sessions.Delete(id)
+				sessions.set(id, nil)
 				continue
 			}
 			v := new(Session)
 			if err := json.Unmarshal(r.Body, v); err != nil {
 				return nil, fmt.Errorf("session %s: %w", r.Key, err)
 			}
-			sessions.Set(id, v)
+			sessions.set(id, v)
 		default:
 			return nil, fmt.Errorf("unknown kind of record %s; was the database written by a newer version?", r.Kind)
 		}
 	}
-	next.sessions = sessions.Map()
+	next.sessions, next.byUser = sessions.all.Map(), sessions.byUser.Map()
 	return next, nil
+}
+
+// sessionEditor changes the sessions and their index together.
+type sessionEditor struct {
+	all    *feed.Editor[directory.ID, *Session]
+	byUser *feed.Editor[directory.ID, []*Session]
+	owned  map[directory.ID]bool // users whose list is this editor's own copy
+}
+
+// set puts a session, or removes it.
+func (e *sessionEditor) set(id directory.ID, v *Session) {
+	old, known := e.all.Get(id)
+	if known {
+		list := e.own(old.User)
+		e.put(old.User, slices.DeleteFunc(list, func(s *Session) bool { return s.ID == id }))
+	}
+	if v == nil {
+		e.all.Delete(id)
+		return
+	}
+	e.all.Set(id, v)
+	e.put(v.User, append(e.own(v.User), v))
+}
+
+func (e *sessionEditor) own(user directory.ID) []*Session {
+	list, _ := e.byUser.Get(user)
+	if !e.owned[user] {
+		e.owned[user] = true
+		list = slices.Clone(list)
+	}
+	return list
+}
+
+func (e *sessionEditor) put(user directory.ID, list []*Session) {
+	if len(list) == 0 {
+		e.byUser.Delete(user)
+		delete(e.owned, user)
+		return
+	}
+	e.byUser.Set(user, list)
 }

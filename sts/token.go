@@ -9,7 +9,6 @@ import (
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
-	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
@@ -29,6 +28,7 @@ type exchange struct {
 	bound     *Confirmation // the key that the token shall be bound to; nil: a bearer token
 	ask       ask
 	target    target
+	note      string // what the logs shall say beside the outcome
 }
 
 func (x *exchange) dir() *directory.State { return directory.In(x.view) }
@@ -150,15 +150,26 @@ func (s *Server) identify(r *http.Request, x *exchange) error {
 	return s.verifyCredential(r.Context(), x, auth)
 }
 
-// resolve finds what the token is for.
+// resolve finds what the token is for, and whether the client may have it.
 func (x *exchange) resolve() (err error) {
 	if x.subject.ask != nil {
 		x.ask = *x.subject.ask
 	} else if x.ask, err = askOf(x.form, x.version); err != nil {
 		return err
 	}
-	x.target, err = x.ask.resolve(x.dir(), x.subject.tenant)
-	return err
+	if x.target, err = x.ask.resolve(x.dir(), x.subject.tenant); err != nil {
+		return err
+	}
+	return x.permit()
+}
+
+// wanted names the resource of a request that did not come so far that it was found.
+func (x *exchange) wanted() string {
+	if x.subject.ask != nil {
+		return x.subject.ask.wanted()
+	}
+	a, _ := askOf(x.form, x.version)
+	return a.wanted()
 }
 
 // settle writes what must be written before a token leaves, and takes the view that has it.
@@ -190,7 +201,7 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 		if x.client.credential != "" {
 			e.Details["credential"] = x.client.credential
 		}
-		if x.subject.user == nil && x.client.principal != nil && x.form["grant_type"] == "client_credentials" {
+		if x.subject.user == nil && x.client.proved && x.client.principal != nil && x.form["grant_type"] == "client_credentials" {
 			e.Actor = x.client.principal.ID.String()
 		}
 	} else if id := x.form["client_id"]; id != "" {
@@ -202,8 +213,13 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 	if x.subject.session != nil {
 		e.Details["session"] = x.subject.session.ID.String()
 	}
+	if x.note != "" {
+		e.Details["note"] = x.note
+	}
 	nameUser(&e, x.subject.name)
-	e.Target = x.target.audience
+	if e.Target = x.target.audience; e.Target == "" {
+		e.Target = x.wanted()
+	}
 	s.conclude(&e, r, err)
 }
 
@@ -220,21 +236,4 @@ func methodOf(f form) string {
 		return name
 	}
 	return "unknown"
-}
-
-// conclude fills in how an attempt ended, logs and audits it.
-func (s *Server) conclude(e *audit.Event, r *http.Request, err error) {
-	if err != nil {
-		f := asRefusal(err, r)
-		if f.number == 70016 {
-			return
-		}
-		e.Outcome, e.Code, e.Reason = audit.Denied, f.number, f.fault.Message
-		if f.fault.Kind == fault.Internal || f.fault.Kind == fault.Unavailable {
-			e.Outcome = audit.Failed
-		}
-	}
-	s.Audit.Record(*e)
-	s.log().Info(e.Action, "request", e.Request, "outcome", e.Outcome, "aadsts", e.Code, "method", e.Details["method"],
-		"tenant", e.Tenant, "actor", e.Actor, "client", e.Client, "target", e.Target, "address", e.Address)
 }

@@ -60,7 +60,9 @@ func TestPasswordAnswers(t *testing.T) {
 func TestClaims(t *testing.T) {
 	w := newWorld(t)
 	api := w.app(directory.Application{DisplayName: "API", IdentifierURIs: []string{"api://shop"}, TokenVersion: 2, PublicClient: true,
-		Scopes: []directory.Permission{{Value: "Orders.Read"}, {Value: "Orders.Write"}}})
+		Scopes: []directory.Scope{
+			{ID: directory.MustParseID("11111111-0000-0000-0000-000000000001"), Value: "Orders.Read", AdminName: "Read", AdminText: "Read", Enabled: true},
+			{ID: directory.MustParseID("11111111-0000-0000-0000-000000000002"), Value: "Orders.Write", AdminName: "Write", AdminText: "Write", Enabled: true}}})
 	group, err := w.dir.CreateGroup(t.Context(), directory.System, directory.NewGroup{
 		Group: directory.Group{Tenant: w.tenant.ID, DisplayName: "g", MailNickname: "g", SecurityEnabled: true}, Members: []directory.ID{w.alice.ID}})
 	must(t, err)
@@ -386,6 +388,7 @@ func TestOtherTenant(t *testing.T) {
 	a := w.ok(w.ropc(aliceName, alicePassword, aksScope))
 	w.fails(w.post(at, values("grant_type", "refresh_token", "client_id", directory.AzureCLI.String(), "refresh_token", a.text("refresh_token"), "scope", aksScope)), 50020)
 	app := w.app(directory.Application{DisplayName: "Mine", PublicClient: true})
+	w.grant(app, directory.AKSServer, "user.read")
 	form.Set("client_id", app.AppID.String())
 	w.ok(w.post(w.v2(), form))
 	w.fails(w.post(at, form), 700016)

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +29,9 @@ type Config struct {
 	KubeBinary    string // empty: found, see findKube
 	Verbose       bool
 
+	SignInRetention time.Duration // how long the sign-in log keeps an attempt; zero: defaultRetention
+	StrictRefresh   bool          // a refresh token ends soon after a newer one was used
+
 	MasterKey    seal.Source // zero: a file in the data directory, made at first start
 	OldMasterKey seal.Source // what MasterKey replaces; zero: none
 
@@ -43,6 +45,9 @@ const (
 	defaultListen = "127.0.0.1:8443"
 	defaultProxy  = "127.0.0.1:8442"
 	defaultDomain = "gatehouse.internal"
+
+	defaultRetention = 30 * 24 * time.Hour // as Microsoft Entra ID P1
+	maxRetention     = 3650 * 24 * time.Hour
 )
 
 func dataDirFlag(fs *flag.FlagSet, dir *string) {
@@ -87,6 +92,13 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 		}
 		return nil
 	})
+	lifetimeFlag(fs, &c.SignInRetention, "sign-in-log-retention", 24*time.Hour, maxRetention, "of entries of the sign-in log", "30d")
+	fs.Func("refresh-tokens", "`RULE` for a refresh token that was replaced: entra (it stays valid) or strict (its use 10 minutes after a newer one's ends the session) (default entra)", func(rule string) error {
+		if c.StrictRefresh = rule == "strict"; !c.StrictRefresh && rule != "entra" {
+			return fmt.Errorf("%q is not a rule; give entra or strict", rule)
+		}
+		return nil
+	})
 	lifetimeFlag(fs, &c.Lifetimes.Access, "access-token-lifetime", sts.MinAccessLife, sts.MaxAccessLife, "of access tokens", "drawn, 60m to 90m")
 	lifetimeFlag(fs, &c.Lifetimes.Refresh, "refresh-token-lifetime", sts.MinRefreshLife, sts.MaxRefreshLife, "after which a refresh token that was not used expires", "90d")
 	lifetimeFlag(fs, &c.Lifetimes.Session, "session-lifetime", sts.MinSessionLife, sts.MaxSessionLife, "of sign-ins in browsers, at most", "90d if the person keeps it, else 24h")
@@ -121,44 +133,6 @@ func (c *Config) sources(masterKey, old string) (err error) {
 		}
 	}
 	return nil
-}
-
-// lifetimeFlag adds a flag for a duration in a range.
-func lifetimeFlag(fs *flag.FlagSet, to *time.Duration, name string, least, most time.Duration, what, usual string) {
-	fs.Func(name, "`DURATION` "+what+", "+days(least)+" to "+days(most)+" (default "+usual+")", func(text string) error {
-		d, err := parseDuration(text)
-		if err != nil {
-			return err
-		}
-		if d < least || d > most {
-			return fmt.Errorf("it must be %s to %s", days(least), days(most))
-		}
-		*to = d
-		return nil
-	})
-}
-
-// parseDuration reads a duration as Go has it, or a number of days, such as 30d.
-func parseDuration(text string) (time.Duration, error) {
-	if number, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(number, 10, 16); err == nil {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	} else if d, err := time.ParseDuration(text); err == nil {
-		return d, nil
-	}
-	return 0, errors.New("it is not a duration; write it like 45m, 8h or 30d")
-}
-
-// days writes a duration of whole minutes as parseDuration reads it.
-func days(d time.Duration) string {
-	switch {
-	case d%(24*time.Hour) == 0 && d > 24*time.Hour:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
-	case d%time.Hour == 0:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dm", d/time.Minute)
 }
 
 // check refuses values that could never work, each with the flag's name.

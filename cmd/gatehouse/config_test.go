@@ -31,6 +31,11 @@ func TestParseUp(t *testing.T) {
 		{"--private-issuers Git.example:8443,10.0.0.7", ""},
 		{"--private-issuers https://git.example", "private-issuers"},
 		{"--private-issuers a,,b", "private-issuers"},
+		{"--sign-in-log-retention 7d --refresh-tokens strict", ""},
+		{"--refresh-tokens entra", ""},
+		{"--sign-in-log-retention 0", "sign-in-log-retention"},
+		{"--sign-in-log-retention 7", "write it like"},
+		{"--refresh-tokens never", "never"},
 		{"--access-token-lifetime 10m --refresh-token-lifetime 14d --session-lifetime 8h", ""},
 		{"--access-token-lifetime 24h --refresh-token-lifetime 90d --session-lifetime 2160h", ""},
 		{"--access-token-lifetime 9m59s", "it must be 10m to 24h"},
@@ -51,6 +56,10 @@ func TestParseUp(t *testing.T) {
 			t.Errorf("up %s: error %v, want one with %q", c.args, err, c.fail)
 		case strings.Contains(c.args, "Git.example") && !slices.Equal(got.PrivateIssuers, []string{"git.example:8443", "10.0.0.7"}):
 			t.Errorf("up %s: private issuers %q", c.args, got.PrivateIssuers)
+		case c.fail == "" && got.StrictRefresh != strings.Contains(c.args, "strict"):
+			t.Errorf("up %s: strict %t", c.args, got.StrictRefresh)
+		case c.fail == "" && (got.SignInRetention != 0) != strings.Contains(c.args, "retention"):
+			t.Errorf("up %s: retention %s", c.args, got.SignInRetention)
 		case strings.Contains(c.args, "14d") && got.Lifetimes != (sts.Lifetimes{Access: 10 * time.Minute, Refresh: 14 * 24 * time.Hour, Session: 8 * time.Hour}):
 			t.Errorf("up %s: lifetimes %v", c.args, got.Lifetimes)
 		case strings.Contains(c.args, "Gate.example") && got.PublicURL != "https://gate.example:9443":

@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/msi"
 	"github.com/gatehouse-k8s/gatehouse/rbac"
 	"github.com/gatehouse-k8s/gatehouse/seal"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 	"github.com/gatehouse-k8s/gatehouse/store"
 	"github.com/gatehouse-k8s/gatehouse/sts"
 	"github.com/gatehouse-k8s/gatehouse/webhook"
@@ -52,6 +53,7 @@ type server struct {
 	dir      *dataDir
 	audit    *audit.Log
 	db       *store.DB
+	signIns  *signin.Log
 	sealed   *seal.Log // db, with its secrets readable
 	feed     *feed.Follower
 	keys     *sts.Keys
@@ -105,6 +107,8 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err := s.openStore(ctx); err != nil {
 		return err
 	}
+	s.signIns = signin.NewLog(s.db, s.log)
+	s.onStop("sign-in log", s.signIns.Close)
 	s.keys = &sts.Keys{Feed: s.feed}
 	if err := s.keys.Ensure(ctx); err != nil {
 		return err
@@ -163,8 +167,9 @@ func (s *server) start(ctx context.Context) (err error) {
 
 	login := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
 	login.Lifetimes = s.config.Lifetimes
+	login.SignIns, login.Strict = s.signIns, s.config.StrictRefresh
 	login.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
-	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, Audit: s.audit, Log: s.log}
+	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, SignIns: s.signIns, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log}
 	resources.Providers = []arm.Provider{clusters, &identity.Provider{Users: aks.UsersOf}}
 
@@ -187,7 +192,8 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
 		s.msi.Sweep()
-		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept))
+		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
+			s.signIns.Sweep(ctx, time.Now().Add(-cmp.Or(s.config.SignInRetention, defaultRetention))))
 	})
 	s.setReady(nil)
 	return nil

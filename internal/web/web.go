@@ -64,9 +64,10 @@ type originalPath struct{}
 
 // restore sets the path values to the caller's spelling, which matching on the lowered path has lost.
 func restore(r *http.Request, segments []string) {
-	path, _ := r.Context().Value(originalPath{}).(string)
-	r.URL.Path = path
-	pieces := strings.Split(path, "/")
+	if path, ok := r.Context().Value(originalPath{}).(string); ok {
+		r.URL.Path = path
+	}
+	pieces := strings.Split(r.URL.Path, "/")
 	for i, s := range segments {
 		if !strings.HasPrefix(s, "{") || s == "{$}" || i >= len(pieces) {
 			continue
@@ -87,17 +88,20 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
 	}
-	inner := r.WithContext(context.WithValue(r.Context(), originalPath{}, path))
-	u := *r.URL
-	u.Path, u.RawPath = strings.ToLower(path), ""
-	inner.URL = &u
-	handler, pattern := m.mux.Handler(inner)
+	lowered := strings.ToLower(path)
+	if path != r.URL.Path || lowered != path || r.URL.RawPath != "" {
+		r = r.WithContext(context.WithValue(r.Context(), originalPath{}, path))
+		u := *r.URL
+		u.Path, u.RawPath = lowered, ""
+		r.URL = &u
+	}
+	handler, pattern := m.mux.Handler(r)
 	if pattern == "" {
-		u.Path = path
-		m.render(w, inner, m.unrouted(inner, strings.ToLower(path)))
+		r.URL.Path = path
+		m.render(w, r, m.unrouted(r, lowered))
 		return
 	}
-	handler.ServeHTTP(w, inner) // which sets the path values itself
+	handler.ServeHTTP(w, r) // which sets the path values itself
 }
 
 func (m *Mux) unrouted(r *http.Request, lowered string) error {

@@ -92,6 +92,11 @@ var contract = []struct {
 	{"a watch signals the writes of other replicas", testWatchOther},
 	{"a watch signals an idle database", testWatchIdle},
 	{"ping fails when the database is closed", testPing},
+	{"sign-ins come in the order of their ids, newest first", testSignInOrder},
+	{"sign-ins are added once, all or none", testSignInsOnce},
+	{"sign-ins are found by each field", testSignInFields},
+	{"pages of sign-ins neither repeat nor skip, whatever is added", testSignInPages},
+	{"sign-ins are swept by age, some at a time", testSignInSweep},
 }
 
 // trial is one case on one new database.
