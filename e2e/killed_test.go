@@ -71,16 +71,20 @@ func TestKilledBetweenSteps(t *testing.T) {
 	if status, body := d.call("GET", "https://graph.microsoft.com/v1.0/me", mine.Access, nil); status != http.StatusOK {
 		t.Errorf("a token that was handed out: %d %s", status, body)
 	}
-	if p.code(p.get(authorize+"&prompt=none")) == "" {
-		t.Error("the browser's session is gone")
+	page = p.get(authorize) // the browser's session is still there
+	account := pickAccount.FindStringSubmatch(page.body)
+	if account == nil {
+		t.Fatalf("want an account to go on with, got %d %s", page.status, page.body)
 	}
+	again()
+	p.code(p.submit(page, "pick", url.Values{"account": {account[1]}}))
 	again()
 	if r := p.post(token, redeem); !strings.Contains(r.body, "AADSTS54005") {
 		t.Errorf("a code that was redeemed: %d %s", r.status, r.body)
 	}
 }
 
-// person is somebody at a browser that runs no scripts.
+// person is somebody at a browser, which does what the script of the pages does.
 type person struct {
 	*deployment
 	http *http.Client
@@ -97,7 +101,11 @@ type page struct {
 func (p *person) get(at string) page {
 	p.t.Helper()
 	res, err := p.http.Get(at)
-	return p.read(res, err)
+	got := p.read(res, err)
+	if strings.Contains(got.body, `data-page="resume"`) {
+		return p.submit(got, "resume", url.Values{})
+	}
+	return got
 }
 
 func (p *person) post(at string, form url.Values) page {
@@ -120,8 +128,9 @@ func (p *person) read(res *http.Response, err error) page {
 }
 
 var (
-	formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
-	formState  = regexp.MustCompile(`name="state" value="([^"]*)"`)
+	pickAccount = regexp.MustCompile(`name="account" value="([0-9a-f-]{36})"`)
+	formAction  = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
+	formState   = regexp.MustCompile(`name="state" value="([^"]*)"`)
 )
 
 // submit fills in the form of a page that must be the named one.
@@ -136,6 +145,9 @@ func (p *person) submit(at page, name string, fields url.Values) page {
 		p.t.Fatal(err)
 	}
 	fields.Set("state", html.UnescapeString(state[1]))
+	if strings.Contains(at.body, `name="origin"`) {
+		fields.Set("origin", strings.Repeat("h", 43))
+	}
 	return p.post(to.String(), fields)
 }
 

@@ -57,15 +57,22 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
 	if s.Feed.Stale() {
 		return fail(90033)
 	}
-	v := &visit{w: w, r: r, on: accountPage, from: web.ClientIP(r), now: s.now()}
-	signedIn, err := s.accounts(r.Context(), v)
+	return s.openLatest(r.Context(), &visit{w: w, r: r, on: accountPage, from: web.ClientIP(r), now: s.now()})
+}
+
+// openLatest shows the account that signed in last.
+func (s *Server) openLatest(ctx context.Context, v *visit) error {
+	if asked, err := s.askOrigin(ctx, v); asked || err != nil {
+		return err
+	}
+	signedIn, err := s.accounts(ctx, v)
 	if err != nil {
 		return err
 	}
 	if len(signedIn) == 0 {
 		return s.showSignIn(v, http.StatusOK, "", "")
 	}
-	return s.open(r.Context(), v, signedIn[len(signedIn)-1], "")
+	return s.open(ctx, v, signedIn[len(signedIn)-1], "")
 }
 
 // open shows an account, whose session must suffice as for any other application.
@@ -111,6 +118,8 @@ func (s *Server) accountStep(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	switch v.state.Step {
+	case stepResume:
+		return s.openLatest(ctx, v)
 	case stepPick:
 		a, err := s.chosen(ctx, v, v.form["account"])
 		if err != nil {

@@ -76,6 +76,9 @@ func (s *Server) again(w http.ResponseWriter, r *http.Request, parameters ...str
 
 // startSignIn decides how a request goes on: at once, with a choice, with a sign-in, or not.
 func (s *Server) startSignIn(ctx context.Context, v *visit) error {
+	if asked, err := s.askOrigin(ctx, v); asked || err != nil {
+		return err
+	}
 	q := v.state.Request
 	signedIn, err := s.accounts(ctx, v)
 	if err != nil {
@@ -92,6 +95,7 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 	case q.prompts(promptSelect):
 		return s.showPick(v, signedIn)
 	case len(able) == 1:
+		v.silent = true
 		return s.proceed(ctx, v, able[0])
 	case len(able) == 0 && (q.Hint != "" || !q.Subject.IsZero()):
 		return s.showSignIn(v, http.StatusOK, q.name(), "")
@@ -181,6 +185,11 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	case len(t.missing) > 0:
 		v.state.Account = a.session.ID
 		return s.showConsent(v, user, t.missing)
+	// Any program on this machine can lead the browser here and listen at the redirect URI (RFC 8252 section 8.6, RFC 6749 section 10.2).
+	case q.Public && v.silent && q.prompts(promptNone):
+		return fail(50199)
+	case q.Public && v.silent:
+		return s.showPick(v, []account{a})
 	}
 	answer := url.Values{"session_state": {a.session.ID.String()}}
 	err = s.fill(ctx, v, a, user, c, answer)
@@ -355,6 +364,8 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 	switch proof := proofSteps[v.state.Step]; {
 	case proof != nil:
 		err = proof(s, ctx, v)
+	case v.state.Step == stepResume:
+		err = s.startSignIn(ctx, v)
 	case v.state.Step == stepPick:
 		err = s.stepPick(ctx, v)
 	case v.state.Step == stepReview:
@@ -372,6 +383,9 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) showPick(v *visit, signedIn []account) error {
 	v.state.Step = stepPick
 	view := pageView{Title: "Pick an account", App: s.appName(v.client())}
+	if view.Confirm = v.silent; view.Confirm {
+		view.Title = "Confirm sign-in"
+	}
 	for _, a := range slices.Backward(signedIn) {
 		view.Accounts = append(view.Accounts, accountView{ID: a.session.ID.String(), Name: a.user.DisplayName, UPN: a.user.UPN})
 	}

@@ -65,10 +65,27 @@ func (w *world) landed(p sheet) url.Values {
 	return u.Query()
 }
 
+var accountMark = regexp.MustCompile(`name="account" value="([^"]*)"`)
+
+// again asks for a code with somebody signed in.
+func (w *world) again(b *http.Client, pairs ...string) sheet {
+	w.t.Helper()
+	return w.confirmed(b, w.visit(b, "GET", w.authorizeURL(pairs...), nil))
+}
+
+// confirmed goes on from the page that asks whether the one account shall be used, and from any other with nothing.
+func (w *world) confirmed(b *http.Client, p sheet) sheet {
+	w.t.Helper()
+	if p.page == "pick" && strings.Contains(p.body, "Continue to") {
+		p = w.step(b, p, "account", first(accountMark, p.body))
+	}
+	return p
+}
+
 // code signs Alice in for a request and returns the code.
 func (w *world) code(b *http.Client, pairs ...string) string {
 	w.t.Helper()
-	p := w.visit(b, "GET", w.authorizeURL(pairs...), nil)
+	p := w.again(b, pairs...)
 	if p.page == "signin" {
 		p = w.enter(b, p, aliceName, alicePassword)
 	}
@@ -110,7 +127,7 @@ func TestAuthorizationCode(t *testing.T) {
 		t.Errorf("answer %s", a.raw)
 	}
 	must(t, w.verify(w.ok(w.redeem(a.text("refresh_token"), directory.AzureCLI, armScope)).text("access_token")))
-	w.ok(w.redeemCode(w.code(b), "code_verifier", verifier)) // the browser is signed in: no page
+	w.ok(w.redeemCode(w.landed(w.again(b)).Get("code"))) // the browser is signed in: no password
 }
 
 // TestAuthorizeVersion1: the resource comes with the first request, or with the second.
@@ -122,6 +139,8 @@ func TestAuthorizeVersion1(t *testing.T) {
 		p := w.visit(b, "GET", at, nil)
 		if p.page == "signin" {
 			p = w.enter(b, p, aliceName, alicePassword)
+		} else {
+			p = w.step(b, p, "account", first(accountMark, p.body))
 		}
 		a := w.ok(w.post(w.v1(), values("grant_type", "authorization_code", "client_id", directory.AzureCLI.String(), "code", w.landed(p).Get("code"),
 			"redirect_uri", cliRedirect, "code_verifier", verifier, "resource", directory.AKSServer.String())))
@@ -138,11 +157,11 @@ func TestResponseModes(t *testing.T) {
 	w := newWorld(t)
 	b := w.browser()
 	w.code(b)
-	p := w.visit(b, "GET", w.authorizeURL("response_mode", "fragment"), nil)
+	p := w.again(b, "response_mode", "fragment")
 	if at := p.header.Get("Location"); !strings.HasPrefix(at, cliRedirect+"#") || w.landed(p).Get("code") == "" {
 		t.Errorf("fragment: %q", at)
 	}
-	p = w.visit(b, "GET", w.authorizeURL("response_mode", "form_post", "state", `"><script>`), nil)
+	p = w.again(b, "response_mode", "form_post", "state", `"><script>`)
 	w.onPage(p, "formpost")
 	fields := map[string]string{}
 	for _, m := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(p.body, -1) {
@@ -167,6 +186,11 @@ func TestPrompt(t *testing.T) {
 	bobs := w.browser()
 	w.landed(w.enter(bobs, w.visit(bobs, "GET", w.authorizeURL(), nil), bob.UPN, alicePassword))
 	w.landed(w.enter(both, w.step(both, w.visit(both, "GET", w.authorizeURL("prompt", "select_account"), nil), "account", "other"), bob.UPN, alicePassword))
+	app := w.app(directory.Application{DisplayName: "Wiki", WebRedirectURIs: []string{"https://wiki.test/cb"}})
+	wiki := func(pairs ...string) []string {
+		return append(pairs, "client_id", app.AppID.String(), "redirect_uri", "https://wiki.test/cb", "scope", "openid")
+	}
+	w.grant(app, directory.Graph, "openid")
 	for _, c := range []struct {
 		name    string
 		browser *http.Client
@@ -177,21 +201,27 @@ func TestPrompt(t *testing.T) {
 		{"nobody, none", fresh, []string{"prompt", "none"}, "login_required"},
 		{"nobody, select_account", fresh, []string{"prompt", "select_account"}, "signin"},
 		{"nobody, consent", fresh, []string{"prompt", "consent"}, "signin"},
-		{"one", alices, nil, "code"},
-		{"one, none", alices, []string{"prompt", "none"}, "code"},
+		{"one", alices, nil, "pick"},
+		{"one, none", alices, []string{"prompt", "none"}, "interaction_required"},
 		{"one, login", alices, []string{"prompt", "login"}, "signin"},
 		{"one, select_account", alices, []string{"prompt", "select_account"}, "pick"},
 		{"one, consent", alices, []string{"prompt", "consent"}, "consent"},
-		{"one, hint of them", alices, []string{"login_hint", strings.ToUpper(aliceName)}, "code"},
+		{"one, hint of them", alices, []string{"login_hint", strings.ToUpper(aliceName)}, "pick"},
 		{"one, hint of another", alices, []string{"login_hint", bob.UPN}, "signin"},
 		{"one, none, hint of another", alices, []string{"login_hint", bob.UPN, "prompt", "none"}, "login_required"},
-		{"one, a domain hint", alices, []string{"domain_hint", domain}, "code"},
-		{"one, a domain hint that is a word", alices, []string{"domain_hint", "organizations"}, "code"},
+		{"one, a domain hint", alices, []string{"domain_hint", domain}, "pick"},
+		{"one, a domain hint that is a word", alices, []string{"domain_hint", "organizations"}, "pick"},
 		{"two", both, nil, "pick"},
 		{"two, none", both, []string{"prompt", "none"}, "interaction_required"},
-		{"two, none, hint", both, []string{"prompt", "none", "login_hint", bob.UPN}, "code"},
-		{"two, hint", both, []string{"login_hint", bob.UPN}, "code"},
-		{"two, none, an ID token", both, []string{"prompt", "none", "id_token_hint", hint}, "code"},
+		{"two, none, hint", both, []string{"prompt", "none", "login_hint", bob.UPN}, "interaction_required"},
+		{"two, hint", both, []string{"login_hint", bob.UPN}, "pick"},
+		{"two, none, an ID token", both, []string{"prompt", "none", "id_token_hint", hint}, "interaction_required"},
+		{"a web application: nobody, none", fresh, wiki("prompt", "none"), "login_required"},
+		{"a web application: one", alices, wiki(), "code"},
+		{"a web application: one, none", alices, wiki("prompt", "none"), "code"},
+		{"a web application: two, none", both, wiki("prompt", "none"), "interaction_required"},
+		{"a web application: two, hint", both, wiki("login_hint", bob.UPN), "code"},
+		{"a web application: two, none, hint", both, wiki("prompt", "none", "login_hint", bob.UPN), "code"},
 		{"nobody, none, an ID token", fresh, []string{"prompt", "none", "id_token_hint", hint}, "login_required"},
 		{"another, none, an ID token", bobs, []string{"prompt", "none", "id_token_hint", hint}, "login_required"},
 		{"an ID token that is none", both, []string{"prompt", "none", "id_token_hint", hint + "x"}, "invalid_request"},
@@ -230,7 +260,7 @@ func TestMaxAge(t *testing.T) {
 		t.Errorf("auth_time %v", at)
 	}
 	pick := w.visit(b, "GET", w.authorizeURL("max_age", "0", "prompt", "select_account"), nil)
-	w.onPage(w.step(b, pick, "account", first(regexp.MustCompile(`name="account" value="([^"]*)"`), pick.body)), "signin")
+	w.onPage(w.step(b, pick, "account", first(accountMark, pick.body)), "signin")
 }
 
 // TestConsentPage: an application that asks for consent gets a decision.
@@ -311,7 +341,7 @@ func TestKeepMeSignedIn(t *testing.T) {
 		t.Errorf("beside one that is not kept: %+v", c)
 	}
 	w.pass(browserLife)
-	if p := w.visit(b, "GET", w.authorizeURL(), nil); w.landed(p).Get("client_info") != clientInfo(w.alice) {
+	if p := w.again(b); w.landed(p).Get("client_info") != clientInfo(w.alice) {
 		t.Error("the kept session is not the one that is left")
 	}
 	w.pass(keepLife)
@@ -339,7 +369,7 @@ func TestSignOut(t *testing.T) {
 	_, bobs := signIn()
 	p = out(b, "client_id", app.AppID.String(), "post_logout_redirect_uri", "https://wiki.test/cb")
 	w.onPage(p, "signout")
-	if got := w.landed(w.visit(b, "GET", w.authorizeURL("prompt", "none"), nil)); got.Get("code") == "" {
+	if w.landed(w.again(b)).Get("code") == "" {
 		t.Error("another site's link signs people out")
 	}
 	p = w.visit(b, "POST", "/signout", values("state", p.state))

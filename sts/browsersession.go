@@ -25,10 +25,11 @@ const (
 	maxAccounts   = 10             // in one browser; the oldest sign-in makes room
 )
 
-// browser is what a browser's cookie stands for.
+// browser is what a browser's cookie stands for, if the browser has the other half of it, too.
 type browser struct {
 	Sessions []directory.ID `json:"sessions"` // oldest first
 	Keep     bool           `json:"keep,omitempty"`
+	Origin   []byte         `json:"origin"` // SHA-256 of the origin's half
 }
 
 // account is somebody who is signed in in a browser.
@@ -64,25 +65,24 @@ func browserOf(ctx context.Context, secrets feed.Secrets, key string) (*browser,
 	return b, nil
 }
 
-// accounts returns who is signed in in the browser, and may be used now: whoever was disabled, or whose sessions were ended,
-// is not there any more.
-func (s *Server) accounts(ctx context.Context, v *visit) ([]account, error) {
+// browserAt is the record of a visit's cookie, whether or not the visit shows the other half.
+func (s *Server) browserAt(ctx context.Context, v *visit) (*browser, error) {
 	key, err := s.browserKey(ctx, v.r)
 	if err != nil {
 		return nil, err
 	}
-	b, err := browserOf(ctx, s.Feed.Log, key)
-	if err != nil {
-		return nil, err
-	}
+	return browserOf(ctx, s.Feed.Log, key)
+}
+
+// accounts returns whose sessions of a browser are in force.
+func (b *browser) accounts(view *feed.View, now time.Time) []account {
 	var out []account
-	view := s.Feed.View()
 	for _, id := range b.Sessions {
-		if a, ok := accountOf(view, id, v.now); ok {
+		if a, ok := accountOf(view, id, now); ok {
 			out = append(out, a)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // accountOf returns the account of a browser session in force.
@@ -99,7 +99,7 @@ func accountOf(v *feed.View, id directory.ID, now time.Time) (account, bool) {
 }
 
 // establish begins the browser session of a user who has proved who they are, as the visit's state says. The browser gets a new cookie:
-// whoever knew, or planted, the one before has nothing. When more was shown in a session that there was, the new one takes its place
+// whoever knew, or planted, the one before has nothing. The record of the one before is taken over only if it is this origin's. When more was shown in a session that there was, the new one takes its place
 // and lasts no longer.
 func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) (*Session, error) {
 	raw := make([]byte, 32)
@@ -119,6 +119,9 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.ensureOrigin(v); err != nil {
+		return nil, err
+	}
 	life := s.Lifetimes.browser(v.state.Keep)
 	session := &Session{
 		ID: id, Tenant: user.Tenant, User: user.ID, Client: v.client(), Began: v.state.Proved, AMR: v.state.AMR, Fresh: v.state.Fresh,
@@ -129,11 +132,12 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 		if err := mayBegin(directory.In(view).User(user.ID), session); err != nil {
 			return feed.Change{}, err
 		}
-		before, err := browserOf(ctx, secrets, old)
+		kept, err := browserOf(ctx, secrets, old)
 		if err != nil {
 			return feed.Change{}, err
 		}
-		b := browser{Keep: v.state.Keep}
+		before := v.own(kept)
+		b := browser{Keep: v.state.Keep, Origin: v.origin.Hash}
 		if from := v.state.From; !from.IsZero() {
 			a, ok := accountOf(view, from, v.now)
 			if !ok || a.user.ID != user.ID || !slices.Contains(before.Sessions, from) {
@@ -160,7 +164,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 		}
 		b.Sessions = append(b.Sessions, session.ID)
 		keep = b.Keep
-		if old != "" {
+		if before.Origin != nil {
 			c.Secrets = append(c.Secrets, feed.Secret{Record: feed.Record{Kind: KindBrowser, Key: old}})
 		}
 		c.Secrets = append(c.Secrets, feed.Secret{Record: record(KindBrowser, key, &b), Expires: v.now.Add(keepLife)})
@@ -177,11 +181,15 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 	return session, nil
 }
 
-// forget ends sessions of a browser. A browser that has none left loses its cookie, too; one that never had any writes nothing.
+// forget ends sessions of a browser. A browser that has none left loses its cookie, too; one in which nobody is signed in writes nothing.
 func (s *Server) forget(ctx context.Context, v *visit, leaving []account) error {
 	key, err := s.browserKey(ctx, v.r)
-	if err != nil || len(leaving) == 0 {
+	if err != nil || key == "" {
 		return err
+	}
+	if len(leaving) == 0 { // the cookie is worth nothing without its other half
+		dropCookie(v)
+		return nil
 	}
 	var stays int
 	err = s.Feed.Update(ctx, func(view *feed.View, secrets feed.Secrets) (feed.Change, error) {
@@ -204,11 +212,15 @@ func (s *Server) forget(ctx context.Context, v *visit, leaving []account) error 
 		return c, nil
 	})
 	if err == nil && stays == 0 {
-		cookie := hostCookie(browserCookie, "")
-		cookie.MaxAge = -1
-		http.SetCookie(v.w, cookie)
+		dropCookie(v)
 	}
 	return err
+}
+
+func dropCookie(v *visit) {
+	cookie := hostCookie(browserCookie, "")
+	cookie.MaxAge = -1
+	http.SetCookie(v.w, cookie)
 }
 
 func sessionRecord(session *Session) feed.Record {

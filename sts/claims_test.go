@@ -192,7 +192,7 @@ func TestResponseTypes(t *testing.T) {
 	b := s.browser()
 	s.enter(b, s.visit(b, "GET", s.authorizeURL(), nil), aliceName, alicePassword)
 	ask := func(pairs ...string) (url.Values, string) {
-		p := s.visit(b, "GET", s.at("openid profile", pairs...), nil)
+		p := s.confirmed(b, s.visit(b, "GET", s.at("openid profile", pairs...), nil))
 		u, _ := url.Parse(p.header.Get("Location"))
 		return s.landed(p), u.RawQuery
 	}

@@ -60,5 +60,6 @@ func TestConsentPagesInChromium(t *testing.T) {
 		chromedp.Click(`button[data-test-id="`+adminName+`"]`), chromedp.WaitVisible(`[data-page=consent]`))
 	shoot("j-consent-everybody")
 	do(submit, chromedp.WaitVisible(`#GET-admin`))
-	do(at("openid api://shop/Orders.Write", "response_type", "code id_token", "response_mode", "form_post", "login_hint", adminName), chromedp.WaitVisible(`#POST-both`))
+	do(at("openid api://shop/Orders.Write", "response_type", "code id_token", "response_mode", "form_post", "login_hint", adminName),
+		chromedp.WaitVisible(`[data-page=pick]`), chromedp.Click(`button[data-test-id="`+adminName+`"]`), chromedp.WaitVisible(`#POST-both`))
 }

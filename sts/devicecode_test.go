@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,9 +42,10 @@ type sheet struct {
 }
 
 var (
-	pageMark  = regexp.MustCompile(`data-page="([a-z]+)"`)
-	stateMark = regexp.MustCompile(`name="state" value="([^"]*)"`)
-	alertMark = regexp.MustCompile(`(?s)role="alert"[^>]*><p>(.*?)</p>`)
+	pageMark   = regexp.MustCompile(`data-page="([a-z]+)"`)
+	actionMark = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
+	stateMark  = regexp.MustCompile(`name="state" value="([^"]*)"`)
+	alertMark  = regexp.MustCompile(`(?s)role="alert"[^>]*><p>(.*?)</p>`)
 )
 
 func first(re *regexp.Regexp, s string) string {
@@ -52,7 +55,28 @@ func first(re *regexp.Regexp, s string) string {
 	return ""
 }
 
+// visit does what a browser does, with what the pages' script does.
 func (w *world) visit(b *http.Client, method, path string, form url.Values, headers ...string) sheet {
+	w.t.Helper()
+	if method == "POST" && w.half != "" && !form.Has("origin") && slices.ContainsFunc([]*surface{signInPage, signOutPage, accountPage}, func(at *surface) bool { return at.path == path }) {
+		form = maps.Clone(form)
+		form.Set("origin", w.half)
+	}
+	s := w.load(b, method, path, form, headers...)
+	if s.page == "resume" && w.half != "" {
+		return w.resume(b, s)
+	}
+	return s
+}
+
+// resume goes on from the page that brings the origin's half.
+func (w *world) resume(b *http.Client, from sheet) sheet {
+	w.t.Helper()
+	return w.visit(b, "POST", first(actionMark, from.body), values("state", from.state))
+}
+
+// load sends one request.
+func (w *world) load(b *http.Client, method, path string, form url.Values, headers ...string) sheet {
 	w.t.Helper()
 	r, err := http.NewRequest(method, w.http.URL+path, strings.NewReader(form.Encode()))
 	must(w.t, err)

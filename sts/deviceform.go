@@ -38,10 +38,11 @@ var (
 var errStale = errors.New("the page's state is not, or no longer, good")
 
 // pageState is what a form carries from step to step: sealed, so that nobody but this server can have made it, and bound to
-// the browser's cookie, so that a form of one browser is worth nothing in another.
+// the browser's cookie and the origin's half, so that a form of one browser is worth nothing in another, nor at another port.
 type pageState struct {
 	Step   string       `json:"s"`
 	Cookie []byte       `json:"c"`           // SHA-256 of the cookie
+	Origin originProof  `json:"d,omitzero"`  // what the page was given out to
 	Until  int64        `json:"u"`           // Unix seconds
 	Flow   string       `json:"f,omitempty"` // of the device page
 	User   directory.ID `json:"o,omitzero"`
@@ -130,6 +131,7 @@ func (s *Server) showForm(v *visit, status int, name string, view pageView) erro
 			return err
 		}
 	}
+	v.state.Origin = v.origin
 	v.state.Until = v.now.Add(pageLife).Unix()
 	text, err := json.Marshal(v.state)
 	if err != nil {
@@ -141,7 +143,7 @@ func (s *Server) showForm(v *visit, status int, name string, view pageView) erro
 	if len(view.State) > maxSealed {
 		return fail(90013, "the request's parameters are too long together; shorten state")
 	}
-	if view.Passkey != "" {
+	if view.Origin = v.on != devicePage; view.Origin || view.Passkey != "" {
 		allowScript(v.w)
 	}
 	switch {
@@ -172,6 +174,9 @@ func (s *Server) openState(ctx context.Context, v *visit) (pageState, error) {
 	if cookie == nil || subtle.ConstantTimeCompare(cookie, state.Cookie) != 1 || v.now.Unix() >= state.Until {
 		return pageState{Request: state.Request}, errStale
 	}
+	if v.origin, err = takeOrigin(state, v.form); err != nil {
+		return pageState{Request: state.Request}, err
+	}
 	return state, nil
 }
 
@@ -194,7 +199,8 @@ func (s *Server) clearCookie(v *visit) {
 	http.SetCookie(v.w, c)
 }
 
-// hostCookie is a cookie that no script reads, no other host sets and no other site's form sends.
+// hostCookie is a cookie that no script reads, no other host sets and no other site's form sends. It has no port: whatever listens at another
+// port of this host sees it and can set it, so that it proves nothing by itself (see origin.go).
 func hostCookie(name, value string) *http.Cookie {
 	return &http.Cookie{Name: name, Value: value, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }

@@ -36,7 +36,9 @@ type visit struct {
 	user  *directory.User // who is signed in, once that is known
 	flow  *deviceFlow     // of the device page; the sign-in page has its request in the state
 
-	concluded bool // its failure has been recorded
+	origin    originProof // of the form; a GET has none
+	silent    bool        // nobody has clicked or typed anything yet
+	concluded bool        // its failure has been recorded
 }
 
 // client is the application that the person signs in to.

@@ -42,15 +42,19 @@
 //
 // A sign-in in a browser begins with a request that an application sends it with, and ends with a code there:
 //
-//	             ┌──────────── one account fits ───────────┐
-//	authorize ▶ pick ▶ sign in [▶ second factor] [▶ new password] [▶ enrol] ▶ session ▶ [consent] ▶ code ──token──▶ redeemed
-//	    │                                                                                   └─────▶ access_denied
+//	                        ┌──────────── one account fits ───────────┐
+//	authorize [▶ resume] ▶ pick ▶ sign in [▶ second factor] [▶ new password] [▶ enrol] ▶ session ▶ [consent] ▶ code ──token──▶ redeemed
+//	    │                                                                                              └─────▶ access_denied
 //	    └ prompt=none, and nobody or several fit ▶ login_required, interaction_required
+//
+// Who is signed in is known only after the step resume, which brings what a cookie must not be alone (see origin.go). A program on the machine
+// (a public client) gets no code without a click: if one account fits, the page pick asks whether to go on with it.
 //
 // Whether a second factor is needed is decided in one place (decide), which every grant and every page asks. A session remembers what
 // was shown in it (AMR): one with two factors satisfies every later request, one without is asked for the second when it is needed.
 //
-// The session of a browser is a Session like others, in which no token is issued: each code begins one of its own. A cookie finds it.
+// The session of a browser is a Session like others, in which no token is issued: each code begins one of its own. A cookie finds it,
+// and the browser must have its other half, which stays with the origin.
 // Until client and redirect URI are known to be right, errors are pages; then they go to the application.
 //
 // A guest of a tenant is an account there for which another tenant's account signs in. The session is of the account at home; tokens of the
@@ -58,7 +62,7 @@
 //
 //	sign in at home ▶ [review ▶ accept] ▶ code, or a device's confirm
 //
-// The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie.
+// The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie and to the origin by its half.
 //
 // Consent is a permission grant in the directory: of one user or, by an administrator, of all (see consent.go). Pages show what is missing and
 // grant just that; without a page it is AADSTS65001. The cloud's own clients need none.

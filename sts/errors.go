@@ -62,6 +62,8 @@ var catalogue = map[int]aadsts{
 		help: "Check that the issuer's documents can be reached, or ask whoever runs this server to allow its address."},
 	50173: {status: 400, error: "invalid_grant", suberror: "bad_token", text: "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password, or the sessions were revoked.",
 		help: "Sign in again."},
+	50199: {status: 400, error: "interaction_required", text: "For security reasons, user confirmation is required for this request. Please repeat the request allowing user interaction.",
+		help: "Send the user to sign in without prompt=none: programs get nothing from a browser without a click."},
 	54005: {status: 400, error: "invalid_grant", text: "OAuth2 code was already redeemed, please retry with a new code.",
 		help: "Start the sign-in again."},
 	50105: {status: 400, error: "invalid_grant", page: "interaction_required", text: "Your administrator has configured the application %s ('%s') to block users unless they are specifically granted ('assigned') access to it. The user '%s' is not a direct member of a group with access, nor had access directly assigned.",

@@ -250,14 +250,14 @@ func TestGuestInBrowser(t *testing.T) {
 	if c := claims(t, a.text("access_token")); c["oid"] != guest.ID.String() || c["tid"] != b.ID.String() {
 		t.Errorf("claims %v", c)
 	}
-	code := w.landed(w.visit(br, "GET", w.authorizeAt(otherDomain), nil)).Get("code") // no question any more
+	code := w.landed(w.confirmed(br, w.visit(br, "GET", w.authorizeAt(otherDomain), nil))).Get("code") // no review any more
 	w.ok(redeem("organizations", code))
-	code = w.landed(w.visit(br, "GET", w.authorizeAt(otherDomain, "id_token_hint", a.text("id_token"), "prompt", "none"), nil)).Get("code")
+	code = w.landed(w.confirmed(br, w.visit(br, "GET", w.authorizeAt(otherDomain, "id_token_hint", a.text("id_token")), nil))).Get("code")
 	w.ok(redeem(otherDomain, code))
-	code = w.landed(w.visit(br, "GET", w.authorizeURL(), nil)).Get("code")
+	code = w.landed(w.again(br)).Get("code")
 	w.fails(redeem(otherDomain, code), 700005)
 
-	code = w.landed(w.visit(br, "GET", w.authorizeAt(otherDomain), nil)).Get("code") // disabled between code and token
+	code = w.landed(w.confirmed(br, w.visit(br, "GET", w.authorizeAt(otherDomain), nil))).Get("code") // disabled between code and token
 	w.setUser(guest.ID, func(u *directory.User) { u.Enabled = false })
 	w.fails(redeem(otherDomain, code), 50057)
 	w.setUser(guest.ID, func(u *directory.User) { u.Enabled = true })
@@ -281,7 +281,7 @@ func TestAccountsOfBothTenants(t *testing.T) {
 	for _, c := range []struct{ tenant, hint, want string }{
 		{otherDomain, "", b.ID.String()}, {domain, "", w.tenant.ID.String()}, {"common", aliceName, w.tenant.ID.String()}, {"organizations", admin, b.ID.String()},
 	} {
-		if got := tid(w.visit(br, "GET", w.authorizeAt(c.tenant, "login_hint", c.hint, "prompt", "none"), nil)); got != c.want {
+		if got := tid(w.confirmed(br, w.visit(br, "GET", w.authorizeAt(c.tenant, "login_hint", c.hint), nil))); got != c.want {
 			t.Errorf("%s for %q: tenant %v, want %s", c.tenant, c.hint, got, c.want)
 		}
 	}

@@ -46,6 +46,7 @@ type world struct {
 	http     *httptest.Server
 	log      *lockedBuffer
 	audited  string // the audit file
+	half     string // what the pages' script puts into forms; "": browsers run no scripts
 
 	mu  sync.Mutex
 	now time.Time
@@ -79,7 +80,7 @@ func (w *world) run(name string, f func(t *testing.T)) {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	ctx := context.Background()
-	w := &world{t: t, now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), log: new(lockedBuffer), audited: filepath.Join(t.TempDir(), "audit.log")}
+	w := &world{t: t, now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), log: new(lockedBuffer), half: strings.Repeat("h", 43), audited: filepath.Join(t.TempDir(), "audit.log")}
 	db, err := store.Open(ctx, filepath.Join(t.TempDir(), "test.db"))
 	must(t, err)
 	db.Now = w.clock

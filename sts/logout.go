@@ -43,17 +43,27 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	signedIn, err := s.accounts(r.Context(), v)
+	v.state = pageState{User: user, Next: next}
+	return s.startSignOut(v)
+}
+
+// startSignOut decides whether the person is asked.
+func (s *Server) startSignOut(v *visit) error {
+	ctx := v.r.Context()
+	if asked, err := s.askOrigin(ctx, v); asked || err != nil {
+		return err
+	}
+	signedIn, err := s.accounts(ctx, v)
 	if err != nil {
 		return err
 	}
-	if meant := slices.IndexFunc(signedIn, func(a account) bool { return a.user.ID == user }); meant >= 0 {
-		return s.signOut(v, signedIn[meant:meant+1], next)
+	if meant := slices.IndexFunc(signedIn, func(a account) bool { return a.user.ID == v.state.User }); meant >= 0 {
+		return s.signOut(v, signedIn[meant:meant+1], v.state.Next)
 	}
 	if len(signedIn) == 0 {
-		return s.signOut(v, nil, next)
+		return s.signOut(v, nil, v.state.Next)
 	}
-	v.state = pageState{Step: stepSignOut, Next: next}
+	v.state.Step = stepSignOut
 	view := pageView{Title: "Sign out"}
 	for _, a := range signedIn {
 		view.Accounts = append(view.Accounts, accountView{Name: a.user.DisplayName, UPN: a.user.UPN})
@@ -72,11 +82,15 @@ func (s *Server) signOutStep(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v.state, err = s.openState(r.Context(), v)
-	if errors.Is(err, errStale) || err == nil && v.state.Step != stepSignOut {
+	switch {
+	case errors.Is(err, errStale):
 		return fail(90013, "the page was open for too long; open it again")
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case v.state.Step == stepResume:
+		return s.startSignOut(v)
+	case v.state.Step != stepSignOut:
+		return fail(90013, "the form is not one of this page; open it again")
 	}
 	signedIn, err := s.accounts(r.Context(), v)
 	if err != nil {

@@ -21,9 +21,9 @@ import (
 var pageFiles embed.FS
 
 // assets are the files that pages load. Their address holds a hash of the content, so they may be cached.
-var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8", "passkey.js": "text/javascript; charset=utf-8"}
+var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8", "passkey.js": "text/javascript; charset=utf-8", "origin.js": "text/javascript; charset=utf-8"}
 
-var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "approval", "formpost", "signout", "second", "enrol", "codes", "account", "review")
+var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "approval", "formpost", "signout", "second", "enrol", "codes", "account", "review", "resume")
 
 // pageView is what the templates show. html/template escapes every value for its place.
 type pageView struct {
@@ -31,6 +31,7 @@ type pageView struct {
 	Title  string
 	Action string // where the form goes
 	State  string // sealed
+	Origin bool   // its forms bring the origin's half
 	Error  string // what was wrong with the last input
 	Name   string // loginfmt
 	Code   string
@@ -46,6 +47,7 @@ type pageView struct {
 	Device   bool // on the device page
 	Keep     bool // stay signed in
 	Accounts []accountView
+	Confirm  bool // the one account is not used without a click
 	Scopes   []scopeView
 	Fields   []field // of a form that goes to the application
 	ForAll   bool    // an administrator is asked to consent for everybody

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,6 +34,7 @@ func TestPagesGolden(t *testing.T) {
 		"review":   {Title: "Review permissions", Tenant: evil, Domain: evil, Account: evil, Home: evil},
 		"formpost": {Title: "Signing in", App: evil, Fields: []field{{Name: "state", Value: evil}}},
 		"signout":  {Title: "Sign out", Accounts: []accountView{{Name: evil, UPN: evil}}},
+		"resume":   {Title: "Continuing"},
 		"message":  {Title: evil, Heading: evil, Text: evil, Detail: evil},
 		"second":   {Title: "Verify your identity", Account: evil, Error: evil, Passkey: evil, HasTOTP: true},
 		"enrol":    {Title: "Set up a second factor", Account: evil, Error: evil, Passkey: evil, QR: &qrView{Size: 29, Path: "M4 4h7v1h-7z"}, Secret: evil},
@@ -46,6 +48,7 @@ func TestPagesGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			v.Page, v.Action, v.State = name, "/devicelogin", "STATE"
+			v.Origin = slices.Contains([]string{"pick", "consent", "signout", "second", "enrol", "codes", "account", "resume"}, name)
 			must(t, pages[name].Execute(&out, v))
 			got := regexp.MustCompile(`\?v=[0-9a-f]{12}`).ReplaceAllString(out.String(), "?v=HASH")
 			file := filepath.Join("testdata", "pages", name+".html")
@@ -59,6 +62,9 @@ func TestPagesGolden(t *testing.T) {
 			}
 			if script := map[string]string{"formpost": "submit.js", "second": "passkey.js", "enrol": "passkey.js"}[name]; script != "" {
 				got = strings.Replace(got, `<script src="/devicelogin/`+script+`?v=HASH"></script>`, "", 1)
+			}
+			if v.Origin {
+				got = strings.Replace(got, `<script src="/devicelogin/origin.js?v=HASH"></script>`, "", 1)
 			}
 			for _, never := range []string{`(?i)<script`, `(?i)\sstyle=`, `(?i)<style`, `(?i)\son[a-z]+=`, `(?i)javascript:`, `http:`, `https:`} {
 				if m := regexp.MustCompile(never).FindString(got); m != "" {

@@ -307,7 +307,7 @@ func TestStepUp(t *testing.T) {
 	}
 	w.ok(w.redeemCode(code, "claims", claims))
 	w.ok(w.redeemCode(w.code(b, "claims", claims))) // it stays so
-	w.ok(w.redeemCode(w.code(b, "prompt", "none")))
+	w.ok(w.redeemCode(w.landed(w.again(b)).Get("code")))
 	w.pass(23 * time.Hour) // and lasts no longer than it would have
 	w.onPage(w.visit(b, "GET", w.authorizeURL(), nil), "signin")
 

@@ -36,7 +36,7 @@ func TestSignInAttacks(t *testing.T) {
 			hint := a.ok(a.redeemCode(a.code(b))).text("id_token")
 			must(a.t, a.srv.Keys.Withdraw(a.t.Context(), part(a.t, hint, 0)["kid"].(string)))
 			a.onPage(a.visit(b, "GET", "/common/oauth2/v2.0/logout?"+values("id_token_hint", hint).Encode(), nil), "message")
-			if a.landed(a.visit(b, "GET", a.authorizeURL(), nil)).Get("code") == "" {
+			if a.landed(a.again(b)).Get("code") == "" {
 				a.t.Error("signed out")
 			}
 		}},
@@ -45,7 +45,7 @@ func TestSignInAttacks(t *testing.T) {
 			hint := a.ok(a.redeemCode(a.code(b))).text("id_token")
 			a.landed(a.enter(b, a.step(b, a.visit(b, "GET", a.authorizeURL("prompt", "select_account"), nil), "account", "other"), a.bob.UPN, alicePassword))
 			a.onPage(a.visit(b, "GET", "/common/oauth2/v2.0/logout?"+values("id_token_hint", hint).Encode(), nil), "done")
-			if a.landed(a.visit(b, "GET", a.authorizeURL("login_hint", a.bob.UPN), nil)).Get("code") == "" {
+			if a.landed(a.again(b, "login_hint", a.bob.UPN)).Get("code") == "" {
 				a.t.Error("Bob is signed out, too")
 			}
 			a.onPage(a.visit(b, "GET", a.authorizeURL("login_hint", aliceName), nil), "signin")
