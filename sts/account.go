@@ -91,19 +91,8 @@ func (s *Server) backToAccount(v *visit) error {
 
 // accountStep handles the form of any step of the account page.
 func (s *Server) accountStep(w http.ResponseWriter, r *http.Request) error {
-	if err := crossOrigin.Check(r); err != nil {
-		return fail(90013, "the form was sent from another site; open your account page yourself")
-	}
-	if s.Feed.Stale() {
-		return fail(90033)
-	}
-	v := &visit{w: w, r: r, on: accountPage, from: web.ClientIP(r), now: s.now()}
-	var err error
-	if v.form, err = readForm(w, r); err != nil {
-		return err
-	}
 	ctx := r.Context()
-	v.state, err = s.openState(ctx, v)
+	v, err := s.step(w, r, accountPage)
 	if errors.Is(err, errStale) {
 		return fail(90013, "the page was open for too long, or the form is not this browser's; open your account page again")
 	}

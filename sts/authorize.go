@@ -332,7 +332,7 @@ func (s *Server) recordSignIn(v *visit, a account, err error) {
 	s.conclude(&e, v.r, err)
 }
 
-// Steps of the sign-in page, beside the device page's signin and password.
+// Steps of the sign-in page, beside those of every surface.
 const (
 	stepPick    = "pick"
 	stepConsent = "consent"
@@ -340,24 +340,13 @@ const (
 
 // signInStep handles the form of any step of the sign-in page.
 func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
-	if err := crossOrigin.Check(r); err != nil {
-		return fail(90013, "the form was sent from another site; start the sign-in in your application again")
-	}
-	if s.Feed.Stale() {
-		return fail(90033)
-	}
-	v := &visit{w: w, r: r, on: signInPage, from: web.ClientIP(r), now: s.now()}
-	var err error
-	if v.form, err = readForm(w, r); err != nil {
-		return err
-	}
 	ctx := r.Context()
-	v.state, err = s.openState(ctx, v)
+	v, err := s.step(w, r, signInPage)
 	switch {
 	case errors.Is(err, errStale) && v.state.Request != nil:
 		return s.showSignIn(v, http.StatusBadRequest, v.state.Request.name(), "This page was open for too long, or your browser does not keep cookies for it. Sign in again.")
 	case errors.Is(err, errStale):
-		return fail(90013, "the form is not one of this page; start the sign-in in your application again")
+		return signInPage.errForeign()
 	case err != nil:
 		return err
 	}
@@ -375,7 +364,7 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 	case v.state.Step == stepConsent:
 		err = s.resume(ctx, v, func(a account) error { return s.stepConsent(ctx, v, a) })
 	default:
-		return fail(90013, "the form is not one of this page; start the sign-in in your application again")
+		return signInPage.errForeign()
 	}
 	return s.refuseRequest(v, err)
 }

@@ -15,7 +15,7 @@ import (
 const stepSignOut = "signout"
 
 // signOutPage seals for itself: its form is none of a sign-in.
-var signOutPage = &surface{"/signout", "sign-out page", signInPage.cookie}
+var signOutPage = &surface{"/signout", "sign-out page", signInPage.cookie, "open the sign-out page yourself"}
 
 // logoutForm takes a request that an application posted. The browser asks again with a GET, which brings its cookies along; an ID token
 // stays out of the address, so the page will ask.
@@ -73,15 +73,7 @@ func (s *Server) startSignOut(v *visit) error {
 
 // signOutStep is the button of the page that asks.
 func (s *Server) signOutStep(w http.ResponseWriter, r *http.Request) error {
-	if err := crossOrigin.Check(r); err != nil {
-		return fail(90013, "the form was sent from another site; open the sign-out page yourself")
-	}
-	v := &visit{w: w, r: r, on: signOutPage, from: web.ClientIP(r), now: s.now()}
-	var err error
-	if v.form, err = readForm(w, r); err != nil {
-		return err
-	}
-	v.state, err = s.openState(r.Context(), v)
+	v, err := s.step(w, r, signOutPage)
 	switch {
 	case errors.Is(err, errStale):
 		return fail(90013, "the page was open for too long; open it again")
@@ -90,7 +82,7 @@ func (s *Server) signOutStep(w http.ResponseWriter, r *http.Request) error {
 	case v.state.Step == stepResume:
 		return s.startSignOut(v)
 	case v.state.Step != stepSignOut:
-		return fail(90013, "the form is not one of this page; open it again")
+		return signOutPage.errForeign()
 	}
 	signedIn, err := s.accounts(r.Context(), v)
 	if err != nil {

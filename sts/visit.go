@@ -15,7 +15,9 @@ import (
 
 	"github.com/go-webauthn/webauthn/webauthn"
 
+	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
 const pageLife = 15 * time.Minute
@@ -26,12 +28,13 @@ type surface struct {
 	path    string // where forms go
 	purpose string // of sealed states
 	cookie  string // that binds forms to a browser; the prefix makes browsers insist on Secure, Path=/ and no Domain
+	anew    string // what a person does to begin again
 }
 
 var (
-	devicePage  = &surface{"/devicelogin", "device page", "__Host-gatehouse-device"}
-	signInPage  = &surface{"/signin", "sign-in page", "__Host-gatehouse-signin"}
-	accountPage = &surface{"/myaccount", "account page", "__Host-gatehouse-account"}
+	devicePage  = &surface{"/devicelogin", "device page", "__Host-gatehouse-device", "open the device sign-in page yourself"}
+	signInPage  = &surface{"/signin", "sign-in page", "__Host-gatehouse-signin", "start the sign-in in your application again"}
+	accountPage = &surface{"/myaccount", "account page", "__Host-gatehouse-account", "open your account page again"}
 )
 
 // errStale: a form's state is not this browser's, or too old.
@@ -67,59 +70,58 @@ type pageState struct {
 	Agreed  bool                  `json:"-"`           // the person has just accepted
 }
 
-func (s *Server) showCode(v *visit, status int, code, problem string) error {
-	v.state = pageState{Step: stepCode}
-	return s.showForm(v, status, "code", pageView{Title: "Enter code", Code: code, Error: problem, Step: 1})
+// visit is one request for a page on which people sign in.
+type visit struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	on    *surface
+	from  netip.Addr
+	now   time.Time
+	form  form
+	state pageState
+	user  *directory.User // who is signed in, once that is known
+	flow  *deviceFlow     // of the device page; the sign-in page has its request in the state
+
+	origin    originProof // of the form; a GET has none
+	silent    bool        // nobody has clicked or typed anything yet
+	concluded bool        // its failure has been recorded
 }
 
-func (s *Server) showSignIn(v *visit, status int, name, problem string) error {
-	v.state.Step = stepSignIn
-	view := pageView{Title: "Sign in", Name: clip(name, maxName), Error: problem, App: s.appName(v.client()), Device: v.on == devicePage, Keep: v.state.Keep}
-	if view.Device {
-		view.Step = 2
+// client is the application that the person signs in to.
+func (v *visit) client() directory.ID {
+	switch v.on {
+	case devicePage:
+		return v.flow.Client
+	case accountPage:
+		return accountClient
 	}
-	if t := v.tenant(directory.In(s.Feed.View())); t != nil {
-		view.Tenant = t.DisplayName
-	}
-	v.state.From = directory.ID{}
-	var err error
-	if view.Passkey, err = s.askPasskey(v.r.Context(), v, nil); err != nil {
-		return err
-	}
-	return s.showForm(v, status, "signin", view)
+	return v.state.Request.Client
 }
 
-func (s *Server) showPassword(v *visit, status int, u *directory.User, problem string) error {
-	v.state.Step = stepPassword
-	view := pageView{Title: "Update your password", Account: u.UPN, Error: problem, Own: v.on == accountPage && !u.MustChange}
-	if v.on == devicePage {
-		view.Step = 2
+// wanted names the resource that the application asks for.
+func (v *visit) wanted() string {
+	switch {
+	case v.on == devicePage:
+		return v.flow.Ask.wanted()
+	case v.state.Request != nil:
+		return v.state.Request.Ask.wanted()
 	}
-	return s.showForm(v, status, "password", view)
+	return "" // the account page is for nothing else
 }
 
-func (s *Server) showConfirm(v *visit, u *directory.User) error {
-	v.state.Step = stepConfirm
-	dir := directory.In(s.Feed.View())
-	tenant := v.tenant(dir)
-	if tenant == nil {
-		tenant = dir.Tenant(u.Tenant)
+// tenant is where the application wants accounts from; nil: anywhere.
+func (v *visit) tenant(dir *directory.State) *directory.Tenant {
+	switch v.on {
+	case devicePage:
+		return dir.Tenant(v.flow.Tenant)
+	case accountPage:
+		return nil
 	}
-	asked, err := v.flow.Ask.parse()
-	if err != nil {
-		return err
-	}
-	t, err := asked.resolve(dir, tenant)
-	if err != nil {
-		return err
-	}
-	from, _ := netip.ParseAddr(v.flow.Address)
-	return s.showForm(v, http.StatusOK, "confirm", pageView{
-		Title: "Confirm sign-in", Step: 3, App: s.appName(v.flow.Client), AppID: v.flow.Client.String(), Account: u.UPN, Tenant: tenant.DisplayName,
-		Resource: t.resource.DisplayName, Address: v.flow.Address, Asked: ago(v.now.Sub(v.flow.Asked)),
-		SameMachine: from.IsLoopback() && v.from.IsLoopback(), SameAddress: from == v.from,
-	})
+	return v.state.Request.place(dir).tenant
 }
+
+// forAdmin reports whether an administrator's consent is asked for: then the application may not be in the tenant yet.
+func (v *visit) forAdmin() bool { return v.state.Request != nil && v.state.Request.Admin }
 
 // showForm shows a step with its state, which it binds to the browser's cookie.
 func (s *Server) showForm(v *visit, status int, name string, view pageView) error {
@@ -154,6 +156,28 @@ func (s *Server) showForm(v *visit, status int, name string, view pageView) erro
 	}
 	view.Action = v.on.path
 	return s.show(v.w, status, name, view)
+}
+
+// step opens the form of any step of a surface. The error is errStale, with the visit, when the form is not this browser's, or too old.
+func (s *Server) step(w http.ResponseWriter, r *http.Request, on *surface) (*visit, error) {
+	if err := crossOrigin.Check(r); err != nil {
+		return nil, fail(90013, "the form was sent from another site; "+on.anew)
+	}
+	if s.Feed.Stale() { // this replica may have missed that somebody was disabled
+		return nil, fail(90033)
+	}
+	v := &visit{w: w, r: r, on: on, from: web.ClientIP(r), now: s.now()}
+	var err error
+	if v.form, err = readForm(w, r); err != nil {
+		return nil, err
+	}
+	v.state, err = s.openState(r.Context(), v)
+	return v, err
+}
+
+// errForeign is the refusal of a form that is none of the surface's.
+func (on *surface) errForeign() error {
+	return fail(90013, "the form is not one of this page; "+on.anew)
 }
 
 // openState reads the state that a form carried; errStale when it is not this browser's, or too old. Then of a genuine state
@@ -225,14 +249,29 @@ func (s *Server) appName(id directory.ID) string {
 	return id.String()
 }
 
-// ago says in words how long ago something was.
-func ago(d time.Duration) string {
-	switch minutes := int(d.Minutes()); {
-	case minutes < 1:
-		return "less than a minute ago"
-	case minutes == 1:
-		return "a minute ago"
-	default:
-		return fmt.Sprintf("%d minutes ago", minutes)
+func (s *Server) recordVisit(v *visit, action string, tenant *directory.Tenant, user *directory.User, name string, err error) {
+	s.recordVisitAs(v, action, tenant, user, name, "", err)
+}
+
+// recordVisitAs is recordVisit with how the person proved who they are.
+func (s *Server) recordVisitAs(v *visit, action string, tenant *directory.Tenant, user *directory.User, name, how string, err error) {
+	e := audit.Event{
+		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: action, Target: v.wanted(),
+		Outcome: audit.Allowed, Details: map[string]string{"method": v.on.purpose},
 	}
+	v.concluded = err != nil
+	if v.flow != nil {
+		e.Details["codeAddress"] = v.flow.Address
+	}
+	if how != "" {
+		e.Details["factor"] = how
+	}
+	nameUser(&e, name)
+	if tenant != nil {
+		e.Tenant = tenant.ID.String()
+	}
+	if user != nil {
+		e.Actor = user.ID.String()
+	}
+	s.conclude(&e, v.r, err)
 }
