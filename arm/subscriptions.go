@@ -15,13 +15,31 @@ func (s *Server) mountSubscriptions(r *Routes) {
 	r.Handle("GET /subscriptions/{subscription}/locations", listLocations)
 }
 
-// listTenants shows the caller's own tenant: nobody is a guest elsewhere on this server.
+// listTenants shows the tenants of the person: home first, then those of which it is a guest.
 func listTenants(w http.ResponseWriter, q *Request) error {
-	t := directory.In(q.View).Tenant(q.Caller.Tenant)
-	return WriteList(w, []map[string]any{{
-		"id": "/tenants/" + t.ID.String(), "tenantId": t.ID, "displayName": t.DisplayName, "domains": t.Domains,
-		"defaultDomain": t.DefaultDomain(), "tenantCategory": "Home", "tenantType": "AAD",
-	}})
+	dir := directory.In(q.View)
+	var out []map[string]any
+	for _, t := range tenantsOf(dir, &q.Caller) {
+		out = append(out, map[string]any{
+			"id": "/tenants/" + t.ID.String(), "tenantId": t.ID, "displayName": t.DisplayName, "domains": t.Domains,
+			"defaultDomain": t.DefaultDomain(), "tenantCategory": "Home", "tenantType": "AAD",
+		})
+	}
+	return WriteList(w, out)
+}
+
+func tenantsOf(dir *directory.State, caller *Caller) []*directory.Tenant {
+	home := dir.Home(dir.User(caller.ID))
+	if home == nil { // an application
+		return []*directory.Tenant{dir.Tenant(caller.Tenant)}
+	}
+	out := []*directory.Tenant{dir.Tenant(home.Tenant)}
+	for _, t := range dir.Tenants() {
+		if g := dir.GuestOf(t.ID, home); g != nil && dir.Active(g.ID) {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // listSubscriptions shows those in which the caller has any role. It is empty, and no refusal, for who has none: az

@@ -27,8 +27,9 @@ type Event struct {
 	Time    time.Time         `json:"time"`
 	Request string            `json:"request,omitempty"` // the request id, as in the log and in the answer's x-ms-request-id
 	Tenant  string            `json:"tenant,omitempty"`
-	Actor   string            `json:"actor,omitempty"`  // object id of who asked, where it is known
-	Client  string            `json:"client,omitempty"` // application id
+	Actor   string            `json:"actor,omitempty"`   // object id of who asked, where it is known
+	Subject string            `json:"subject,omitempty"` // object id of the account that an attempt names without having proved to be it
+	Client  string            `json:"client,omitempty"`  // application id
 	Address string            `json:"address,omitempty"`
 	Action  string            `json:"action"`           // e.g. "tokenreview", "sign-in", "Microsoft.ContainerService/managedClusters/write"
 	Target  string            `json:"target,omitempty"` // what it was done to
@@ -44,6 +45,10 @@ const (
 	// strangers is how many refusals of unknown callers are kept in a minute. Whoever can reach the server can cause them,
 	// and must not be able to fill the disk or to bury what matters.
 	strangers = 600
+
+	// guesses is how many refusals are kept in a minute, besides, for each account that they name: who tries an administrator's password cannot be
+	// hidden by noise. There are no more of these than accounts.
+	guesses = 10
 
 	rotateAt = 256 << 20 // bytes of a file
 	rotated  = 4         // older files that are kept, as NAME.1 (the newest) to NAME.4
@@ -66,6 +71,7 @@ type Log struct {
 
 	minute  int64 // of the count of strangers
 	unknown int
+	guessed map[string]int // by Event.Subject
 }
 
 // Open opens or creates the file, which only its owner may read.
@@ -116,7 +122,7 @@ func (l *Log) Record(e Event) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.Outcome == Denied && e.Actor == "" && !l.admitLocked(e.Time) {
+	if e.Outcome == Denied && e.Actor == "" && !l.admitLocked(e.Time, e.Subject) {
 		return
 	}
 	l.writeLocked(e)
@@ -126,13 +132,17 @@ func (l *Log) Record(e Event) {
 }
 
 // admitLocked counts the refusals of unknown callers. The first event of a later minute says how many were left out.
-func (l *Log) admitLocked(at time.Time) bool {
+func (l *Log) admitLocked(at time.Time, subject string) bool {
 	minute := at.Unix() / 60
-	if minute != l.minute {
+	if minute > l.minute { // an earlier one is of a request that took long; it must not begin the count anew
 		if left := l.unknown - strangers; left > 0 {
 			l.writeLocked(Event{Time: at, Action: "audit", Outcome: Denied, Reason: fmt.Sprintf("%d further refusals of unknown callers within a minute are not listed", left)})
 		}
-		l.minute, l.unknown = minute, 0
+		l.minute, l.unknown, l.guessed = minute, 0, map[string]int{}
+	}
+	if subject != "" && l.guessed[subject] < guesses {
+		l.guessed[subject]++
+		return true
 	}
 	l.unknown++
 	return l.unknown <= strangers

@@ -188,3 +188,33 @@ func TestRotationCutShort(t *testing.T) {
 		})
 	}
 }
+
+// TestGuessesAreNotBuried: whatever else strangers do, the log shows who tried to be an account, and events of requests that took long do not
+// begin the count anew.
+func TestGuessesAreNotBuried(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1e9, 0)
+	for i := range 3 * strangers {
+		l.Record(Event{Time: now.Add(-time.Duration(i%2) * time.Minute), Action: "noise", Outcome: Denied})
+	}
+	for range 3 * guesses {
+		l.Record(Event{Time: now, Action: "sign-in", Outcome: Denied, Subject: "administrator"})
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), `"noise"`); n != strangers {
+		t.Errorf("%d lines of noise, want %d", n, strangers)
+	}
+	if n := strings.Count(string(b), `"administrator"`); n != guesses {
+		t.Errorf("%d guesses, want %d", n, guesses)
+	}
+}

@@ -12,7 +12,7 @@ import (
 // Apply implements feed.State.
 func (s *State) Apply(records []feed.Record) (feed.State, error) {
 	e := editor{
-		tenants: s.tenants.Edit(), domains: s.domains.Edit(), users: s.users.Edit(), upns: s.upns.Edit(),
+		tenants: s.tenants.Edit(), domains: s.domains.Edit(), users: s.users.Edit(), upns: s.upns.Edit(), guests: s.guests.Edit(),
 		groups: s.groups.Edit(), applications: s.applications.Edit(), appIDs: s.appIDs.Edit(),
 		principals: s.principals.Edit(), spNames: s.spNames.Edit(), resources: s.resources.Edit(),
 		memberOf: newEdges(s.memberOf), members: newEdges(s.members),
@@ -25,7 +25,7 @@ func (s *State) Apply(records []feed.Record) (feed.State, error) {
 		}
 	}
 	return &State{
-		tenants: e.tenants.Map(), domains: e.domains.Map(), users: e.users.Map(), upns: e.upns.Map(),
+		tenants: e.tenants.Map(), domains: e.domains.Map(), users: e.users.Map(), upns: e.upns.Map(), guests: e.guests.Map(),
 		groups: e.groups.Map(), applications: e.applications.Map(), appIDs: e.appIDs.Map(),
 		principals: e.principals.Map(), spNames: e.spNames.Map(), resources: e.resources.Map(),
 		memberOf: e.memberOf.Map(), members: e.members.Map(),
@@ -39,6 +39,7 @@ type editor struct {
 	domains           *feed.Editor[string, ID]
 	users             *feed.Editor[ID, *User]
 	upns              *feed.Editor[string, ID]
+	guests            *feed.Editor[guestKey, ID]
 	groups            *feed.Editor[ID, *Group]
 	applications      *feed.Editor[ID, *Application]
 	appIDs            *feed.Editor[ID, ID]
@@ -110,8 +111,16 @@ func (e *editor) apply(r *feed.Record) error {
 	case KindUser:
 		if old, ok := e.users.Get(id); ok {
 			unindex(e.upns, strings.ToLower(old.UPN), id)
+			if old.External != nil {
+				unindex(e.guests, old.guestKey(), id)
+			}
 		}
-		return put(e.users, id, r.Body, func(u *User) { e.upns.Set(strings.ToLower(u.UPN), id) })
+		return put(e.users, id, r.Body, func(u *User) {
+			e.upns.Set(strings.ToLower(u.UPN), id)
+			if u.External != nil {
+				e.guests.Set(u.guestKey(), id)
+			}
+		})
 	case KindGroup:
 		return put(e.groups, id, r.Body, nil)
 	case KindApplication:

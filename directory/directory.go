@@ -79,10 +79,11 @@ func (d *Directory) update(ctx context.Context, by Actor, do func(*plan) error) 
 	})
 }
 
-// Active reports whether a principal exists, is enabled and may act.
+// Active reports whether a principal exists, is enabled and may act: a guest only while the account at home may, too.
 func (s *State) Active(id ID) bool {
 	if u := s.User(id); u != nil {
-		return u.Enabled
+		home := s.Home(u)
+		return u.Enabled && home != nil && home.Enabled
 	}
 	if p := s.ServicePrincipal(id); p != nil {
 		return p.Enabled

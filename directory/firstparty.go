@@ -10,6 +10,8 @@ var (
 	Graph     = MustParseID("00000003-0000-0000-c000-000000000000")
 	// IAMExtension is what `az ad app permission admin-consent` asks a token for.
 	IAMExtension = MustParseID("74658136-14ec-4630-ad9b-26e160ff0fc6")
+	// InvitationPortal is what a person signs in to who accepts an invitation.
+	InvitationPortal = MustParseID("4660504c-45b3-4674-a709-71951a6b0763")
 )
 
 // microsoftTenant owns the first-party applications.
@@ -41,6 +43,9 @@ var FirstParty = []Application{
 	},
 	{
 		AppID: IAMExtension, DisplayName: "ADIbizaUX",
+	},
+	{
+		AppID: InvitationPortal, DisplayName: "Microsoft Invitation Acceptance Portal",
 	},
 }
 

@@ -68,6 +68,7 @@ type User struct {
 	Enabled           bool      `json:"accountEnabled"`
 	MustChange        bool      `json:"forceChangePasswordNextSignIn,omitempty"`
 	Created           time.Time `json:"created"`
+	External          *External `json:"external,omitempty"` // of who was invited: the account at home that signs in; nil: signs in here
 
 	// SessionsValidFrom ends every session and token that began before it, in Unix nanoseconds: set by a password
 	// change and by revoking all sessions (Graph signInSessionsValidFromDateTime).

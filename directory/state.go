@@ -21,6 +21,7 @@ type State struct {
 	domains      feed.Map[string, ID] // lower case -> tenant
 	users        feed.Map[ID, *User]
 	upns         feed.Map[string, ID] // lower case -> user
+	guests       feed.Map[guestKey, ID]
 	groups       feed.Map[ID, *Group]
 	applications feed.Map[ID, *Application]
 	appIDs       feed.Map[ID, ID] // client id -> application; client ids are unique on the server

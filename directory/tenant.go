@@ -26,6 +26,9 @@ func (d *Directory) CreateTenant(ctx context.Context, n NewTenant, extra func(*T
 	if err := checkDomain(n.Domain); err != nil {
 		return nil, nil, err
 	}
+	if err := checkText("displayName", n.DisplayName, true, 256); err != nil {
+		return nil, nil, err
+	}
 	admin := User{UPN: n.AdminName + "@" + n.Domain, DisplayName: "Administrator", Type: Member, Enabled: true}
 	if err := CheckPassword(n.Password, admin.UPN); err != nil {
 		return nil, nil, err

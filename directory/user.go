@@ -37,7 +37,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Actor, u NewUser) (*User,
 		if user.ID, err = p.newID(); err != nil {
 			return err
 		}
-		user.Created = p.now
+		user.Created, user.External = p.now, nil
 		if user.Type == "" {
 			user.Type = Member
 		}
@@ -92,7 +92,11 @@ func (d *Directory) PatchUser(ctx context.Context, by Actor, id ID, patch UserPa
 		if patch.Change != nil {
 			patch.Change(&user)
 		}
-		user.ID, user.Tenant, user.Created, user.MFA, user.Methods = old.ID, old.Tenant, old.Created, old.MFA, old.Methods
+		user.ID, user.Tenant, user.Created, user.MFA, user.Methods, user.External = old.ID, old.Tenant, old.Created, old.MFA, old.Methods, old.External
+		if user.External != nil && (hash != nil || patch.MustChange != nil) {
+			return fault.New(fault.Invalid, "The password of a guest belongs to the account %s in its own organization; it is changed there.", user.External.Address).
+				At("passwordProfile").WithCode("Request_BadRequest")
+		}
 		if hash != nil {
 			user.MustChange = false
 			user.endSessions(p.now)
@@ -246,7 +250,7 @@ func (p *plan) checkUser(u *User) error {
 	if t == nil {
 		return fault.New(fault.NotFound, "tenant %s does not exist", u.Tenant)
 	}
-	if err := p.checkUPN(t, u.UPN, u.Type == Guest); err != nil {
+	if err := p.checkUPN(t, u.UPN, u.External != nil); err != nil {
 		return err
 	}
 	if other := p.UserByUPN(u.UPN); other != nil && other.ID != u.ID {
@@ -282,14 +286,17 @@ func (p *plan) checkUser(u *User) error {
 	return nil
 }
 
-// keepAnAdministrator refuses to take away the tenant's last enabled Global Administrator.
+// keepAnAdministrator refuses to take away the tenant's last enabled Global Administrator. A guest does not count: another tenant may
+// take its account away.
 func (p *plan) keepAnAdministrator(leaving ID) error {
 	if !p.HasRole(leaving, GlobalAdministrator) {
 		return nil
 	}
 	holders := p.Holders(p.tenantOf(leaving), GlobalAdministrator)
 	// A managed identity does not count: it goes with its resource, and nobody is asked here then.
-	if slices.ContainsFunc(holders, func(id ID) bool { return id != leaving && p.Active(id) && p.managedIdentity(id) == nil }) {
+	if slices.ContainsFunc(holders, func(id ID) bool {
+		return id != leaving && p.Active(id) && p.managedIdentity(id) == nil && (p.User(id) == nil || p.User(id).External == nil)
+	}) {
 		return nil
 	}
 	return fault.New(fault.Invalid, "%s is the last enabled Global Administrator of the tenant; make another account one first", leaving).WithCode("Request_BadRequest")

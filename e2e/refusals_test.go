@@ -13,7 +13,6 @@ import (
 	"encoding/pem"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +31,7 @@ func (s *story) kubeClient() *http.Client {
 
 func (s *story) clusterCA() []byte {
 	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.dir, "kubeconfig"))
+	b, err := os.ReadFile(s.env["KUBECONFIG"])
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -49,7 +49,9 @@ func Start(t testing.TB, o Options) *Server {
 	s.Must(err)
 	s.CAs = append(serving.CertPEM(), interception.CertPEM()...)
 
-	graphs := &graph.Server{SignIns: s.SignIns, Feed: s.Feed, Directory: s.Directory, Tokens: s.Tokens, Log: s.Log, Now: s.Clock.Now}
+	graphs := &graph.Server{
+		SignIns: s.SignIns, Feed: s.Feed, Directory: s.Directory, Tokens: s.Tokens, Base: public.String(), Log: s.Log, Now: s.Clock.Now,
+	}
 	resources := &arm.Server{Feed: s.Feed, Tokens: s.Tokens, Log: s.Log, Now: s.Clock.Now}
 	faces := front.Faces{STS: s.Identity.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), Domain: domain}
 	handler := web.Requests(faces.Handler(public, ln.Addr().String()), s.Log)

@@ -105,7 +105,7 @@ func newWorld(t testing.TB) *world {
 	must(t, keys.Ensure(ctx))
 	w.tenant, w.admin = w.newTenant("Contoso", domain)
 	w.alice, w.bob = w.user("alice@"+domain, directory.Member), w.user("bob@"+domain, directory.Member)
-	w.gina = w.user("gina_fabrikam.example#EXT#@"+domain, directory.Guest)
+	w.gina = w.user("gina@"+domain, directory.Guest)
 	w.owned = w.group("owned", directory.NewGroup{Owners: []directory.ID{w.alice.ID}})
 
 	authorities := &sts.Authorities{Public: "https://localhost:8443"}

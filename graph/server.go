@@ -29,7 +29,7 @@ type Server struct {
 	Tokens    *sts.Verifier
 	SignIns   *signin.Log // nil: there is no sign-in log
 	Audit     *audit.Log
-	Base      string           // for links when a request names no host; e.g. https://localhost:8443
+	Base      string           // the public URL, for links that people open, and when a request names no host; e.g. https://localhost:8443
 	Log       *slog.Logger     // nil: slog.Default
 	Now       func() time.Time // nil: time.Now
 
@@ -44,6 +44,7 @@ func (s *Server) Handler() http.Handler {
 	m := web.NewMux(s.render)
 	s.mountUsers(m)
 	s.mountAuthentication(m)
+	s.mountInvitations(m)
 	s.mountGroups(m)
 	s.mountApplications(m)
 	s.mountDirectoryObjects(m)

@@ -2,7 +2,6 @@ package graph
 
 import (
 	"encoding/json"
-	"errors"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -38,6 +37,10 @@ var userKind = &kind{
 		text("usageLocation", func(u *directory.User) *string { return &u.UsageLocation }).selectOnly(),
 		text("onPremisesImmutableId", func(u *directory.User) *string { return &u.ImmutableID }).selectOnly(),
 		moment("createdDateTime", func(u *directory.User) time.Time { return u.Created }).selectOnly(),
+		computed("creationType", textValue, ofGuest(func(*directory.External) any { return "Invitation" })).selectOnly(),
+		computed("externalUserState", textValue, ofGuest(func(e *directory.External) any { return e.State })).selectOnly(),
+		computed("externalUserStateChangeDateTime", timeValue, ofGuest(func(e *directory.External) any { return e.Changed.UTC().Truncate(time.Second) })).selectOnly(),
+		computed("identities", complexValue, identities).selectOnly(),
 		moment("signInSessionsValidFromDateTime", func(u *directory.User) time.Time {
 			if u.SessionsValidFrom == 0 {
 				return u.Created
@@ -264,7 +267,7 @@ func (c *call) changePassword() error {
 		return err
 	}
 	_, err = c.Directory.ChangePassword(c.r.Context(), c.actor(), current, next)
-	done(!errors.Is(err, directory.ErrWrongPassword))
+	done(guess.Of(err, directory.ErrWrongPassword))
 	if err != nil {
 		return err
 	}

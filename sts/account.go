@@ -77,7 +77,7 @@ func (s *Server) openLatest(ctx context.Context, v *visit) error {
 
 // open shows an account, whose session must suffice as for any other application.
 func (s *Server) open(ctx context.Context, v *visit, a account, notice string) error {
-	if missing := v.decide(a.user, a.session.AMR, target{}); missing != nil {
+	if missing := s.decide(v, a.user, a.session.AMR, target{}); missing != nil {
 		return s.stepUp(ctx, v, a, missing)
 	}
 	return s.showAccount(ctx, v, http.StatusOK, a, notice, "")
@@ -138,7 +138,7 @@ func (s *Server) accountStep(w http.ResponseWriter, r *http.Request) error {
 		if a == nil {
 			return s.backToAccount(v)
 		}
-		if missing := v.decide(a.user, a.session.AMR, target{}); missing != nil {
+		if missing := s.decide(v, a.user, a.session.AMR, target{}); missing != nil {
 			return s.stepUp(ctx, v, *a, missing)
 		}
 		return s.act(ctx, v, *a, v.form["action"])

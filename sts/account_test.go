@@ -262,7 +262,7 @@ func TestPasswordChangeLosesRace(t *testing.T) {
 		t.Error("the session outlives the reset")
 	}
 	for _, session := range w.sessionsOf(w.alice) {
-		if In(w.srv.Feed.View()).CheckSession(w.named("Alice.A"), session.ID, w.clock()) == nil {
+		if In(w.srv.Feed.View()).CheckSession(w.named("Alice.A"), w.named("Alice.A"), session.ID, w.clock()) == nil {
 			t.Error("a session is in force")
 		}
 	}

@@ -70,7 +70,7 @@ func (s *Server) proceedAdmin(ctx context.Context, v *visit, a account) error {
 	if err != nil {
 		return err
 	}
-	if missing := v.decide(a.user, a.session.AMR, target{}); missing != nil {
+	if missing := s.decide(v, a.user, a.session.AMR, target{}); missing != nil {
 		return s.stepUp(ctx, v, a, missing)
 	}
 	if v.state.Agreed {

@@ -33,10 +33,10 @@ type authCode struct {
 	Ask       ask          `json:"ask"`
 	Nonce     string       `json:"nonce,omitempty"`
 	Aged      bool         `json:"aged,omitempty"` // the client wants to know when the user signed in
-	User      directory.ID `json:"user"`
-	Tenant    directory.ID `json:"tenant"`
-	Browser   directory.ID `json:"browser"` // the browser's session
-	Proved    int64        `json:"proved"`  // Unix nanoseconds
+	User      directory.ID `json:"user"`           // at home
+	Tenant    directory.ID `json:"tenant"`         // of the tokens
+	Browser   directory.ID `json:"browser"`        // the browser's session
+	Proved    int64        `json:"proved"`         // Unix nanoseconds
 	AMR       []string     `json:"amr"`
 	Expires   time.Time    `json:"expires"`
 
@@ -46,7 +46,7 @@ type authCode struct {
 }
 
 // issueCode makes a code for an account that is signed in.
-func (s *Server) issueCode(ctx context.Context, v *visit, a account) (string, error) {
+func (s *Server) issueCode(ctx context.Context, v *visit, a account, tenant directory.ID) (string, error) {
 	raw := make([]byte, 48)
 	if _, err := io.ReadFull(s.random(), raw); err != nil {
 		return "", fmt.Errorf("make a code: %w", err)
@@ -59,7 +59,7 @@ func (s *Server) issueCode(ctx context.Context, v *visit, a account) (string, er
 	q := v.state.Request
 	kept := &authCode{
 		Client: q.Client, Redirect: q.Redirect, Public: q.Public, Challenge: q.Challenge, Plain: q.Plain, Ask: q.Ask, Nonce: q.Nonce, Aged: q.MaxAge != nil,
-		User: a.user.ID, Tenant: a.user.Tenant, Browser: a.session.ID, Proved: a.session.Began, AMR: a.session.AMR, Expires: v.now.Add(codeLife).UTC(),
+		User: a.user.ID, Tenant: tenant, Browser: a.session.ID, Proved: a.session.Began, AMR: a.session.AMR, Expires: v.now.Add(codeLife).UTC(),
 	}
 	return code, s.Feed.Update(ctx, func(view *feed.View, _ feed.Secrets) (feed.Change, error) {
 		if _, ok := accountOf(view, a.session.ID, v.now); !ok {
@@ -120,11 +120,14 @@ func (s *Server) redeemCode(ctx context.Context, x *exchange) error {
 		return err
 	}
 	x.view = s.Feed.View() // it is at least as new as the code
-	if x.subject.user = x.dir().User(code.User); x.subject.user == nil {
+	home, tenant := x.dir().User(code.User), x.dir().Tenant(code.Tenant)
+	if home == nil || tenant == nil {
 		return fail(50173)
 	}
-	x.subject.name, x.subject.tenant = x.subject.user.UPN, x.dir().Tenant(code.Tenant)
-	x.subject.session = &Session{ID: session, Tenant: code.Tenant, User: code.User, Client: code.Client, Began: code.Proved, AMR: code.AMR}
+	begun := &Session{ID: session, Tenant: home.Tenant, User: home.ID, Client: code.Client, Began: code.Proved, AMR: code.AMR}
+	if err := x.speakFor(home, begun, tenant); err != nil {
+		return err
+	}
 	x.subject.public, x.subject.nonce = code.Public, code.Nonce
 	if code.Aged {
 		x.subject.authTime = time.Unix(0, code.Proved).Unix()
@@ -187,8 +190,10 @@ func (s *Server) useCode(ctx context.Context, x *exchange, key string, session d
 // redeemable says why a code gives this client no token.
 func (c *authCode) redeemable(x *exchange) error {
 	switch {
-	case c == nil || c.Client != x.client.app.AppID || !x.place.holds(c.Tenant):
+	case c == nil || c.Client != x.client.app.AppID:
 		return fail(70000, "code")
+	case !x.place.holds(c.Tenant):
+		return fail(700005)
 	case !c.Public && !x.client.proved:
 		return fail(7000218)
 	case !x.now.Before(c.Expires):

@@ -84,7 +84,7 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	able := slices.DeleteFunc(slices.Clone(signedIn), func(a account) bool { return !s.suits(q, a, v.now) })
+	able := slices.DeleteFunc(slices.Clone(signedIn), func(a account) bool { return !s.suits(v, a) })
 	switch {
 	case q.prompts(promptNone) && len(able) == 0:
 		return fail(50058)
@@ -104,9 +104,12 @@ func (s *Server) startSignIn(ctx context.Context, v *visit) error {
 }
 
 // suits reports whether an account can answer a request without any question.
-func (s *Server) suits(q *authRequest, a account, now time.Time) bool {
-	dir := directory.In(s.Feed.View())
-	if !q.place(dir).holds(a.user.Tenant) || !q.fresh(a.session, now) {
+func (s *Server) suits(v *visit, a account) bool {
+	q, dir := v.state.Request, directory.In(s.Feed.View())
+	if !q.fresh(a.session, v.now) {
+		return false
+	}
+	if _, _, err := s.entry(v, a); err != nil && (q.prompts(promptNone) || s.pending(v, a.user) == nil) {
 		return false
 	}
 	if !q.Subject.IsZero() && a.user.ID != q.Subject {
@@ -151,11 +154,23 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 	if q.Admin {
 		return s.proceedAdmin(ctx, v, a)
 	}
-	c, t, err := s.check(q, a.user, v.now)
+	user, _, err := s.entry(v, a)
+	if s.pending(v, a.user) != nil {
+		v.state.Account = a.session.ID
+		return s.showReview(v, a.user)
+	}
+	if err != nil {
+		s.recordSignIn(v, a, err)
+		return err
+	}
+	if !q.Redeem.IsZero() {
+		return s.redeemed(v, a, user)
+	}
+	c, t, err := s.check(q, user, v.now)
 	if err != nil {
 		return err
 	}
-	if missing := v.decide(a.user, a.session.AMR, t); missing != nil {
+	if missing := s.decide(v, a.user, a.session.AMR, t); missing != nil {
 		if q.prompts(promptNone) {
 			return missing
 		}
@@ -166,10 +181,10 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 		return fail(65001, c.app.AppID, c.app.DisplayName)
 	case q.prompts(promptConsent) && !v.state.Agreed:
 		v.state.Account = a.session.ID
-		return s.showConsent(v, a.user, t.wanted)
+		return s.showConsent(v, user, t.wanted)
 	case len(t.missing) > 0:
 		v.state.Account = a.session.ID
-		return s.showConsent(v, a.user, t.missing)
+		return s.showConsent(v, user, t.missing)
 	// Any program on this machine can lead the browser here and listen at the redirect URI (RFC 8252 section 8.6, RFC 6749 section 10.2).
 	case q.Public && v.silent && q.prompts(promptNone):
 		return fail(50199)
@@ -177,7 +192,7 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 		return s.showPick(v, []account{a})
 	}
 	answer := url.Values{"session_state": {a.session.ID.String()}}
-	err = s.fill(ctx, v, a, c, answer)
+	err = s.fill(ctx, v, a, user, c, answer)
 	s.recordSignIn(v, a, err)
 	if err != nil {
 		return err
@@ -189,12 +204,12 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 }
 
 // fill puts a code and an ID token into the answer, as the request wants them.
-func (s *Server) fill(ctx context.Context, v *visit, a account, c *client, answer url.Values) error {
+func (s *Server) fill(ctx context.Context, v *visit, a account, user *directory.User, c *client, answer url.Values) error {
 	q := v.state.Request
 	code := ""
 	if !q.NoCode {
 		var err error
-		if code, err = s.issueCode(ctx, v, a); err != nil {
+		if code, err = s.issueCode(ctx, v, a, user.Tenant); err != nil {
 			return err
 		}
 		answer.Set("code", code)
@@ -207,7 +222,7 @@ func (s *Server) fill(ctx context.Context, v *visit, a account, c *client, answe
 		return fail(50058)
 	}
 	x := &exchange{version: q.Version, authority: s.Authorities.Own(), address: v.from, now: v.now, view: view, client: c}
-	x.subject = subject{tenant: x.dir().Tenant(a.user.Tenant), user: a.user, session: a.session, nonce: q.Nonce}
+	x.subject = subject{tenant: x.dir().Tenant(user.Tenant), user: user, home: a.user, session: a.session, nonce: q.Nonce}
 	if q.MaxAge != nil {
 		x.subject.authTime = time.Unix(0, a.session.Began).Unix()
 	}
@@ -230,14 +245,11 @@ func (s *Server) fill(ctx context.Context, v *visit, a account, c *client, answe
 	return err
 }
 
-// check demands that the application may still be used and answered as the request says, and by a user's tenant. It returns what the
+// check demands that the application may still be used and answered as the request says, and in the tenant of whom tokens will speak of. It returns what the
 // tokens will be for; of a request that leaves it to the client to name that later, only what is missing.
 func (s *Server) check(q *authRequest, user *directory.User, at time.Time) (*client, target, error) {
 	dir := directory.In(s.Feed.View())
-	place, tenant := q.place(dir), dir.Tenant(user.Tenant)
-	if !place.holds(user.Tenant) {
-		return nil, target{}, fail(50020, user.UPN, place.tenant.DisplayName, q.Client)
-	}
+	tenant := dir.Tenant(user.Tenant)
 	c, err := q.answerable(dir, tenancy{tenant: tenant})
 	if err != nil {
 		return nil, target{}, err
@@ -279,8 +291,8 @@ func (q *authRequest) answerable(dir *directory.State, place tenancy) (*client, 
 // refuseRequest tells the application why it gets no code. What it must not learn, or cannot be told, the person sees on a page: nothing is
 // sent to an address that is not the application's any more.
 func (s *Server) refuseRequest(v *visit, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || !v.state.Request.Redeem.IsZero() {
+		return err
 	}
 	dir := directory.In(s.Feed.View())
 	if _, gone := v.state.Request.answerable(dir, v.state.Request.place(dir)); gone != nil {
@@ -356,8 +368,12 @@ func (s *Server) signInStep(w http.ResponseWriter, r *http.Request) error {
 		err = s.startSignIn(ctx, v)
 	case v.state.Step == stepPick:
 		err = s.stepPick(ctx, v)
+	case v.state.Step == stepReview:
+		err = s.resume(ctx, v, func(a account) error {
+			return s.stepReview(ctx, v, a.user, func() error { return s.proceed(ctx, v, a) })
+		})
 	case v.state.Step == stepConsent:
-		err = s.stepConsent(ctx, v)
+		err = s.resume(ctx, v, func(a account) error { return s.stepConsent(ctx, v, a) })
 	default:
 		return fail(90013, "the form is not one of this page; start the sign-in in your application again")
 	}
@@ -385,8 +401,11 @@ func (s *Server) stepPick(ctx context.Context, v *visit) error {
 	if a == nil {
 		return s.showSignIn(v, http.StatusOK, "", "")
 	}
-	if !v.state.Request.fresh(a.session, v.now) || !v.state.Request.place(directory.In(s.Feed.View())).holds(a.user.Tenant) {
+	if !v.state.Request.fresh(a.session, v.now) {
 		return s.showSignIn(v, http.StatusOK, a.user.UPN, "")
+	}
+	if _, _, err := s.entry(v, *a); err != nil && s.pending(v, a.user) == nil {
+		return s.showSignIn(v, http.StatusBadRequest, "", asRefusal(err, v.r).fault.Message)
 	}
 	return s.proceed(ctx, v, *a)
 }
@@ -403,6 +422,18 @@ func (s *Server) chosen(ctx context.Context, v *visit, session string) (*account
 		}
 	}
 	return nil, nil
+}
+
+// resume goes on with the account that a question was put to, if its session is still in force.
+func (s *Server) resume(ctx context.Context, v *visit, next func(account) error) error {
+	a, err := s.chosen(ctx, v, v.state.Account.String())
+	if err != nil {
+		return err
+	}
+	if a == nil {
+		return s.showSignIn(v, http.StatusBadRequest, "", "Your session has ended. Sign in again.")
+	}
+	return next(*a)
 }
 
 func (s *Server) refuseOnPage(v *visit) error {

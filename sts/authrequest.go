@@ -53,6 +53,7 @@ type authRequest struct {
 	NoCode    bool         `json:"b,omitempty"` // and nothing else
 	Admin     bool         `json:"g,omitempty"` // an administrator's consent is what it is about
 	MFA       bool         `json:"w,omitempty"` // a second factor is wanted
+	Redeem    directory.ID `json:"z,omitzero"`  // no application asks: this guest's invitation was opened
 }
 
 // place is the request's tenancy.

@@ -91,6 +91,7 @@ func TestChainsAreOfPublicClients(t *testing.T) {
 	w := newWorld(t)
 	w.srv.Strict = true
 	app := w.app(directory.Application{DisplayName: "service"})
+	w.grant(app, directory.ARM, "user_impersonation")
 	_, secret, err := w.dir.AddAppSecret(t.Context(), directory.System, app.ID, directory.PasswordCredential{})
 	must(t, err)
 	ask := func(pairs ...string) answer {

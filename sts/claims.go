@@ -103,11 +103,11 @@ func (x *exchange) addOptional(p *person, list []directory.OptionalClaim) {
 		case "ipaddr":
 			p.Address = address(x)
 		case "login_hint":
-			p.LoginHint = u.UPN
+			p.LoginHint = x.subject.home.UPN
 		case "preferred_username":
-			p.PreferredUsername = u.UPN
+			p.PreferredUsername = x.subject.home.UPN
 		case "upn":
-			p.UPN, _ = names(u)
+			p.UPN, _ = names(u, x.subject.home)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -188,13 +189,14 @@ func (x *exchange) permit() error {
 	return nil
 }
 
-// showConsent asks for consent to some permissions; or says that an administrator is needed, if one is.
+// showConsent asks for consent to some permissions; or says that an administrator is needed, if one is. Consent is given in a tenant: a guest
+// gives it as the guest.
 func (s *Server) showConsent(v *visit, user *directory.User, lines []directory.ConsentTo) error {
 	dir := directory.In(s.Feed.View())
 	v.state.Step, v.state.Consent = stepConsent, lines
 	admin := dir.HasRole(user.ID, directory.GlobalAdministrator)
 	view := pageView{
-		Title: "Permissions requested", App: s.appName(v.client()), AppID: v.client().String(), Account: user.UPN,
+		Title: "Permissions requested", App: s.appName(v.client()), AppID: v.client().String(), Account: cmp.Or(dir.Home(user), user).UPN,
 		Tenant: dir.Tenant(user.Tenant).DisplayName, Device: v.on == devicePage, ForAll: v.forAdmin(),
 	}
 	if v.on == devicePage {
@@ -288,44 +290,45 @@ func (s *Server) recordConsent(v *visit, user *directory.User, everyone bool, er
 }
 
 // stepConsent takes the person's decision on the sign-in page.
-func (s *Server) stepConsent(ctx context.Context, v *visit) error {
-	a, err := s.chosen(ctx, v, v.state.Account.String())
+func (s *Server) stepConsent(ctx context.Context, v *visit, a account) error {
+	user, _, err := s.entry(v, a)
 	if err != nil {
 		return err
 	}
-	if a == nil { // the session has ended since
-		return s.showSignIn(v, 400, "", "Your session has ended. Sign in again.")
-	}
 	switch v.form["action"] {
 	case "accept":
-		if err := s.consent(ctx, v, a.user); err != nil {
+		if err := s.consent(ctx, v, user); err != nil {
 			return err
 		}
 		v.state.Agreed = true
-		return s.proceed(ctx, v, *a)
+		return s.proceed(ctx, v, a)
 	case "other":
 		v.state.Consent = nil
 		return s.showSignIn(v, 200, "", "")
 	case "cancel":
 		err := fail(65004).sub("cancel")
-		s.recordSignIn(v, *a, err)
+		s.recordSignIn(v, a, err)
 		return err
 	}
 	return s.refuseOnPage(v)
 }
 
 // deviceConsent goes on with a user on the device page: it asks for what nobody has consented to yet.
-func (s *Server) deviceConsent(v *visit, user *directory.User) error {
+func (s *Server) deviceConsent(v *visit, home *directory.User) error {
 	dir := directory.In(s.Feed.View())
+	user, tenant, err := s.entry(v, account{&Session{Began: v.state.Proved}, home})
+	if err != nil {
+		return err
+	}
 	asked, err := v.flow.Ask.parse()
 	if err != nil {
 		return err
 	}
-	c, err := findClient(dir, tenancy{tenant: dir.Tenant(user.Tenant)}, v.flow.Client.String())
+	c, err := findClient(dir, tenancy{tenant: tenant}, v.flow.Client.String())
 	if err != nil {
 		return err
 	}
-	t, err := asked.resolve(dir, dir.Tenant(user.Tenant))
+	t, err := asked.resolve(dir, tenant)
 	if err == nil {
 		err = t.permit(dir, asked, c, user, v.now)
 	}
@@ -335,13 +338,17 @@ func (s *Server) deviceConsent(v *visit, user *directory.User) error {
 	if len(t.missing) > 0 {
 		return s.showConsent(v, user, t.missing)
 	}
-	return s.showConfirm(v, user)
+	return s.showConfirm(v, home)
 }
 
 // stepDeviceConsent takes the person's decision on the device page.
 func (s *Server) stepDeviceConsent(ctx context.Context, v *visit) error {
-	user := directory.In(s.Feed.View()).User(v.state.User)
-	if err := mayBegin(user, &Session{Began: v.state.Proved}); err != nil {
+	home, err := s.visitor(v)
+	if err != nil {
+		return err
+	}
+	user, _, err := s.entry(v, account{&Session{Began: v.state.Proved}, home})
+	if err != nil {
 		return err
 	}
 	switch v.form["action"] {
@@ -349,7 +356,7 @@ func (s *Server) stepDeviceConsent(ctx context.Context, v *visit) error {
 		if err := s.consent(ctx, v, user); err != nil {
 			return err
 		}
-		return s.deviceConsent(v, user)
+		return s.deviceConsent(v, home)
 	case "other":
 		return s.showSignIn(v, 200, "", "")
 	case "cancel":

@@ -20,7 +20,8 @@ const perUserMFA = "0b6b7e0e-9f0d-4f6c-9d51-1a5ae8f6c2d4"
 
 // circumstances are what a sign-in is decided by.
 type circumstances struct {
-	user   *directory.User // nil: the client speaks for itself
+	user   *directory.User // who signs in, and has the factors; nil: the client speaks for itself
+	as     *directory.User // of a guest the account in the tenant, which may demand one of its own; nil: user
 	amr    []string        // how the user proved who they are
 	target target          // what the token will be for; zero: not known yet
 	wanted bool            // the application itself asks for a second factor
@@ -33,9 +34,13 @@ func decide(c circumstances) error {
 	if c.user == nil || slices.Contains(c.amr, amrMFA) {
 		return nil
 	}
-	switch state := c.user.PerUserMFA(); {
-	case c.wanted, state == directory.MFAEnforced:
-	case state == directory.MFAEnabled && c.page: // elsewhere there is nobody to enrol yet
+	states := []string{c.user.PerUserMFA()}
+	if c.as != nil {
+		states = append(states, c.as.PerUserMFA())
+	}
+	switch {
+	case c.wanted, slices.Contains(states, directory.MFAEnforced):
+	case slices.Contains(states, directory.MFAEnabled) && (c.page || c.user.HasSecondFactor()): // elsewhere there is nobody to enrol yet
 	default:
 		return nil
 	}
@@ -60,12 +65,16 @@ func (x *exchange) decide() error {
 	if err != nil {
 		return err
 	}
-	return decide(circumstances{user: x.subject.user, amr: x.subject.session.AMR, target: x.target, wanted: wanted})
+	return decide(circumstances{user: x.subject.home, as: x.subject.user, amr: x.subject.session.AMR, target: x.target, wanted: wanted})
 }
 
 // decide holds a sign-in on a page against the rules.
-func (v *visit) decide(user *directory.User, amr []string, t target) error {
+func (s *Server) decide(v *visit, user *directory.User, amr []string, t target) error {
 	c := circumstances{user: user, amr: amr, target: t, page: true}
+	dir := directory.In(s.Feed.View())
+	if tenant := v.tenant(dir); tenant != nil {
+		c.as = dir.GuestOf(tenant.ID, user)
+	}
 	switch v.on {
 	case devicePage:
 		c.wanted = v.flow.MFA

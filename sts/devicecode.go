@@ -57,7 +57,7 @@ type deviceFlow struct {
 	MFA      bool         `json:"mfa,omitempty"` // a second factor is wanted
 
 	// Of an approved flow.
-	User   directory.ID `json:"user,omitzero"`
+	User   directory.ID `json:"user,omitzero"`    // at home
 	Proved int64        `json:"proved,omitempty"` // when the user proved who they are, Unix nanoseconds
 	AMR    []string     `json:"amr,omitempty"`    // and how
 }
@@ -225,11 +225,18 @@ func (s *Server) redeemDeviceCode(ctx context.Context, x *exchange) error {
 		return err
 	}
 	// The view may be older than the approval, which another replica may have taken.
-	if x.subject.user = x.dir().User(flow.User); x.subject.user == nil {
+	home, tenant := x.dir().User(flow.User), x.place.tenant
+	if home == nil {
 		return fail(50173)
 	}
-	x.subject.name, x.subject.tenant = x.subject.user.UPN, x.dir().Tenant(x.subject.user.Tenant)
-	if x.subject.session, err = s.newSession(x.subject.user, x.client, time.Unix(0, flow.Proved), flow.AMR...); err != nil {
+	if tenant == nil {
+		tenant = x.dir().Tenant(flow.Tenant) // nil: home
+	}
+	session, err := s.newSession(home, x.client, time.Unix(0, flow.Proved), flow.AMR...)
+	if err != nil {
+		return err
+	}
+	if err := x.speakFor(home, session, tenant); err != nil {
 		return err
 	}
 	asked, err := flow.Ask.parse()

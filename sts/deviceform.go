@@ -101,7 +101,10 @@ func (s *Server) showPassword(v *visit, status int, u *directory.User, problem s
 func (s *Server) showConfirm(v *visit, u *directory.User) error {
 	v.state.Step = stepConfirm
 	dir := directory.In(s.Feed.View())
-	tenant := dir.Tenant(u.Tenant)
+	tenant := v.tenant(dir)
+	if tenant == nil {
+		tenant = dir.Tenant(u.Tenant)
+	}
 	asked, err := v.flow.Ask.parse()
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 )
 
@@ -115,7 +116,14 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 	if proof := proofSteps[v.state.Step]; proof != nil {
 		return proof(s, ctx, v)
 	}
-	if v.state.Step == stepConsent {
+	switch v.state.Step {
+	case stepReview:
+		home, err := s.visitor(v)
+		if err != nil {
+			return err
+		}
+		return s.stepReview(ctx, v, home, func() error { return s.goOn(ctx, v, home) })
+	case stepConsent:
 		return s.stepDeviceConsent(ctx, v)
 	}
 	return s.stepConfirm(ctx, v)
@@ -179,25 +187,28 @@ func (s *Server) stepSignIn(ctx context.Context, v *visit) error {
 	return s.signedIn(ctx, v, user, v.now, amrPassword)
 }
 
-// signIn checks a user name and password for the tenant that is asked for, or for that of the name's domain.
+// signIn checks a user name and password at home, which is the tenant of the name's domain. If that is not the tenant that is asked for,
+// the person must be a guest there. Passwords that were tried are the matter of home, and in its log alone.
 func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*directory.User, error) {
 	dir := directory.In(s.Feed.View())
-	tenant := v.tenant(dir)
-	if tenant == nil {
-		_, domain, _ := strings.Cut(name, "@")
-		tenant = dir.TenantByDomain(domain)
+	_, domain, _ := strings.Cut(name, "@")
+	home := dir.TenantByDomain(domain)
+	logged := home
+	if home == nil {
+		logged = v.tenant(dir)
 	}
 	var user *directory.User
 	var err error
-	if tenant == nil {
-		_, err = s.Directory.VerifyPassword(ctx, nil, password)
-		if err == nil {
+	if home == nil && looksLikeDomain(domain) {
+		err = fail(90072, domain)
+	} else if home == nil {
+		if _, err = s.Directory.VerifyPassword(ctx, nil, password); err == nil {
 			err = fail(50034, "server's")
 		}
-	} else if user, err = s.checkPassword(ctx, dir, tenant, name, password, v.from); err == nil && v.on != accountPage && !v.forAdmin() {
-		_, err = findClient(dir, tenancy{tenant: tenant}, v.client().String())
+	} else if user, err = s.checkPassword(ctx, dir, home, name, password, v.from); err == nil {
+		err = s.mayEnter(v, user)
 	}
-	s.recordVisit(v, "sign-in", tenant, user, name, err)
+	s.recordVisit(v, "sign-in", logged, user, name, err)
 	return user, err
 }
 
@@ -207,6 +218,8 @@ func (s *Server) showSignInError(v *visit, name string, err error) error {
 	switch f.number {
 	case 50126, 50034:
 		return s.showSignIn(v, http.StatusBadRequest, name, "Your user name or password is not right.")
+	case 50020, 90013, 90072:
+		return s.showSignIn(v, http.StatusBadRequest, name, f.fault.Message)
 	case 50053:
 		return s.showSignIn(v, http.StatusTooManyRequests, name, "There were too many wrong passwords for this account. Wait a few minutes and try again.")
 	case 50057:
@@ -274,9 +287,8 @@ func (s *Server) changePassword(ctx context.Context, v *visit, dir *directory.St
 		return 0, err
 	}
 	validFrom, err = s.Directory.ChangePassword(ctx, directory.Actor{ID: user.ID, Tenant: user.Tenant}, current, next)
-	wrong := errors.Is(err, directory.ErrWrongPassword)
-	done(!wrong)
-	if wrong {
+	done(guess.Of(err, directory.ErrWrongPassword))
+	if errors.Is(err, directory.ErrWrongPassword) {
 		return 0, fail(50126)
 	}
 	return validFrom, err
@@ -327,8 +339,15 @@ func (s *Server) decideFlow(ctx context.Context, v *visit, decision string) erro
 		if !flow.open(v.now) {
 			return feed.Change{}, errStale
 		}
-		if err := mayBegin(directory.In(view).User(v.state.User), &Session{Began: v.state.Proved}); err != nil {
+		dir, proof := directory.In(view), &Session{Began: v.state.Proved}
+		home := dir.User(v.state.User)
+		if err := mayBegin(home, proof); err != nil {
 			return feed.Change{}, err
+		}
+		if tenant := dir.Tenant(flow.Tenant); tenant != nil && decision == flowApproved {
+			if _, err := enter(dir, home, proof, tenant, flow.Client); err != nil {
+				return feed.Change{}, err
+			}
 		}
 		flow.State = decision
 		if decision == flowApproved {

@@ -15,6 +15,7 @@
 //	     /myaccount                                            where people see and change how they sign in
 //	GET  /{tenant}/oauth2[/v2.0]/logout                        OpenID Connect RP-Initiated Logout 1.0
 //	     /oidc/userinfo, /{tenant}/openid/userinfo             OpenID Connect Core 1.0 section 5.3
+//	GET  /redeem?tenant=&user=                                 where the link of an invitation leads
 //	GET  /error?code=NNN                                       what an error_uri explains
 //
 // Every request for a token takes the same way (Server.issue):
@@ -55,6 +56,11 @@
 // The session of a browser is a Session like others, in which no token is issued: each code begins one of its own. A cookie finds it,
 // and the browser must have its other half, which stays with the origin.
 // Until client and redirect URI are known to be right, errors are pages; then they go to the application.
+//
+// A guest of a tenant is an account there for which another tenant's account signs in. The session is of the account at home; tokens of the
+// tenant speak of the guest (guest.go). Before the first one the person accepts:
+//
+//	sign in at home ▶ [review ▶ accept] ▶ code, or a device's confirm
 //
 // The pages keep no state on the server: each form carries it sealed, bound to the browser by a cookie and to the origin by its half.
 //

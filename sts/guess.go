@@ -9,8 +9,8 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 )
 
-// passwordGuesses is the policy for passwords, for each (account, address).
-var passwordGuesses = guess.Policy{Wrong: 10, AtOnce: 16, Lock: time.Minute, Doublings: 5, Forget: 24 * time.Hour}
+// passwordGuesses is the policy for passwords, for each (account, address), and for each account.
+var passwordGuesses = guess.Policy{Wrong: 10, AtOnce: 16, Lock: time.Minute, Doublings: 5, Forget: 24 * time.Hour, Everywhere: 100}
 
 const (
 	adminPause = time.Second      // between tries for a locked administrator at the machine itself
@@ -21,6 +21,7 @@ const (
 const (
 	startLimit = 120 // device codes asked for: each is a write that an unknown caller causes
 	codeLimit  = 10  // wrong user codes
+	sprayLimit = 60  // wrong passwords, whoever's
 )
 
 // meter counts requests for each address and minute.

@@ -121,7 +121,7 @@ func (s *Server) signOut(v *visit, leaving []account, next string) error {
 }
 
 // hinted reads id_token_hint: the client and user of an ID token that was signed here. It may have expired, and its key may have retired, but
-// must not have been withdrawn.
+// must not have been withdrawn. Of a guest it is the account at home, which is who signs in.
 func (s *Server) hinted(f form) (client string, user directory.ID, err error) {
 	client = f["client_id"]
 	hint := f["id_token_hint"]
@@ -139,6 +139,9 @@ func (s *Server) hinted(f form) (client string, user directory.ID, err error) {
 	}
 	if client != "" && !strings.EqualFold(client, t.Audience) {
 		return "", user, fail(90013, "client_id is not the one that id_token_hint is for")
+	}
+	if home := directory.In(view).Home(directory.In(view).User(t.Object)); home != nil {
+		return t.Audience, home.ID, nil
 	}
 	return t.Audience, t.Object, nil
 }

@@ -37,7 +37,7 @@ type accessClaims struct {
 	AZPACR   string `json:"azpacr,omitempty"`
 
 	person
-	IDP          string   `json:"idp,omitempty"`
+	IDP          string   `json:"idp,omitempty"` // where a guest signs in; version 1: of everybody
 	IDType       string   `json:"idtyp"`
 	Capabilities []string `json:"xms_cc,omitempty"`
 
@@ -69,6 +69,7 @@ type idClaims struct {
 	Expires   int64    `json:"exp"`
 	AMR       []string `json:"amr,omitempty"`    // version 1
 	CodeHash  string   `json:"c_hash,omitempty"` // of the code that comes with it (OpenID Connect Core 1.0 section 3.3.2.11)
+	IDP       string   `json:"idp,omitempty"`    // of guests
 	Nonce     string   `json:"nonce,omitempty"`
 	Object    string   `json:"oid"`
 	Session   string   `json:"sid"`
@@ -166,12 +167,12 @@ func (s *Server) forUser(ctx context.Context, x *exchange, a *answerV2) (err err
 		}
 	}
 	if x.form["client_info"] == "1" {
-		a.ClientInfo = clientInfo(x.subject.user)
+		a.ClientInfo = clientInfo(x.subject.home)
 	}
 	return nil
 }
 
-// clientInfo is the account's identity for the client's cache.
+// clientInfo is the account's identity for the client's cache: that at home, in every tenant.
 func clientInfo(u *directory.User) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(`{"uid":"` + u.ID.String() + `","utid":"` + u.Tenant.String() + `"}`))
 }
@@ -199,11 +200,14 @@ func (s *Server) accessClaims(x *exchange, life time.Duration) (*accessClaims, e
 		c.IDType, c.Scopes, c.Session = "user", strings.Join(x.target.scopes, " "), x.subject.session.ID.String()
 		c.Subject, c.Name = pairwise(u.ID, x.target.resource.AppID), u.DisplayName
 		if x.target.version == 2 {
-			c.PreferredUsername = u.UPN
+			c.PreferredUsername = x.subject.home.UPN
 		} else {
 			c.ACR, c.AMR = "1", x.subject.session.AMR
 			c.FamilyName, c.GivenName, c.Address = u.Surname, u.GivenName, address(x)
-			c.UPN, c.UniqueName = names(u)
+			c.UPN, c.UniqueName = names(u, x.subject.home)
+		}
+		if idp := x.idp(); idp != "" {
+			c.IDP = idp
 		}
 	} else {
 		c.IDType, c.Subject = "app", principal.String()
@@ -231,19 +235,19 @@ func (s *Server) idClaims(x *exchange) (*idClaims, error) {
 		Audience: id.String(), Issuer: x.authority.Issuer(tenant, x.version),
 		IssuedAt: x.now.Unix(), NotBefore: x.now.Add(-backdate).Unix(), Expires: x.now.Add(idLife).Unix(),
 		Object: u.ID.String(), Session: x.subject.session.ID.String(), Subject: pairwise(u.ID, id), Tenant: tenant, UTI: uti, Version: "1.0",
-		Nonce: x.subject.nonce,
+		Nonce: x.subject.nonce, IDP: x.idp(),
 	}
 	c.AuthTime = x.subject.authTime
 	x.addRights(&c.person, x.client.app, x.client.principal, u.ID)
 	defer x.addOptional(&c.person, x.client.app.Optional.ID)
 	if x.version == 1 {
 		c.AMR, c.FamilyName, c.GivenName, c.Name, c.Address = x.subject.session.AMR, u.Surname, u.GivenName, u.DisplayName, address(x)
-		c.UPN, c.UniqueName = names(u)
+		c.UPN, c.UniqueName = names(u, x.subject.home)
 		return c, nil
 	}
 	c.Version = "2.0"
 	if x.ask.wants("profile") {
-		c.Name, c.PreferredUsername = u.DisplayName, u.UPN
+		c.Name, c.PreferredUsername = u.DisplayName, x.subject.home.UPN
 	}
 	if x.ask.wants("email") {
 		c.Email = u.Mail
@@ -251,8 +255,19 @@ func (s *Server) idClaims(x *exchange) (*idClaims, error) {
 	return c, nil
 }
 
+// idp is the issuer of a guest's home; "" of others.
+func (x *exchange) idp() string {
+	if x.subject.user == x.subject.home {
+		return ""
+	}
+	return x.authority.Issuer(x.subject.home.Tenant.String(), 1)
+}
+
 // names are the upn and unique_name of a user. A guest has no upn: its name belongs to another directory.
-func names(u *directory.User) (upn, unique string) {
+func names(u, home *directory.User) (upn, unique string) {
+	if u != home {
+		return "", home.UPN
+	}
 	if u.Type != directory.Guest {
 		return u.UPN, u.UPN
 	}

@@ -29,19 +29,18 @@ func (s *Server) onBehalfOf(_ context.Context, x *exchange) error {
 		return err
 	}
 	user, session := x.dir().User(t.Object), In(x.view).Session(t.Session)
+	home := x.dir().Home(user)
 	switch {
-	case user == nil || user.Tenant != t.Tenant:
+	case home == nil || user.Tenant != t.Tenant:
 		return fail(50173)
-	case !user.Enabled:
-		x.subject.user = user
+	case !home.Enabled:
+		x.subject.home = home
 		return fail(50057)
-	case session == nil || session.User != user.ID || session.Began < user.SessionsValidFrom || !x.now.Before(session.Expires):
-		x.subject.user = user
+	case session == nil || session.User != home.ID || session.Began < home.SessionsValidFrom || !x.now.Before(session.Expires):
+		x.subject.home = home
 		return fail(50173)
 	}
-	x.subject.user, x.subject.name, x.subject.session = user, user.UPN, session
-	x.subject.tenant = x.dir().Tenant(user.Tenant)
-	return nil
+	return x.speakFor(home, session, x.dir().Tenant(t.Tenant))
 }
 
 // userAssertion checks that an assertion is an access token of a user for the client that presents it.

@@ -23,7 +23,7 @@ var pageFiles embed.FS
 // assets are the files that pages load. Their address holds a hash of the content, so they may be cached.
 var assets = map[string]string{"style.css": "text/css; charset=utf-8", "mark.svg": "image/svg+xml", "submit.js": "text/javascript; charset=utf-8", "passkey.js": "text/javascript; charset=utf-8", "origin.js": "text/javascript; charset=utf-8"}
 
-var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "approval", "formpost", "signout", "second", "enrol", "codes", "account", "resume")
+var pages = parsePages("code", "signin", "password", "confirm", "done", "message", "pick", "consent", "approval", "formpost", "signout", "second", "enrol", "codes", "account", "review", "resume")
 
 // pageView is what the templates show. html/template escapes every value for its place.
 type pageView struct {
@@ -39,6 +39,7 @@ type pageView struct {
 
 	App, AppID, Tenant, Account, Resource, Address, Asked string
 	SameMachine, SameAddress                              bool
+	Domain, Home                                          string // of the organization that invites, and the name of the account's own
 
 	Heading, Text, Detail string // of a message
 	Good                  bool

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/internal/guess"
 )
 
 // maxName is the longest user name that is looked up, in bytes.
@@ -42,12 +43,16 @@ func (s *Server) password(ctx context.Context, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.subject.user = user
+	x.subject.home = user
 	if user.MustChange {
 		return fail(50055, s.Authorities.Public+"/devicelogin")
 	}
 	// The session begins when the check began: a password that was changed meanwhile has ended it already.
-	if x.subject.session, err = s.newSession(user, x.client, x.now, amrPassword); err != nil {
+	session, err := s.newSession(user, x.client, x.now, amrPassword)
+	if err != nil {
+		return err
+	}
+	if err := x.speakFor(user, session, x.subject.tenant); err != nil {
 		return err
 	}
 	x.subject.commit = x.begin(nil)
@@ -69,11 +74,15 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 		return nil, err
 	}
 	right, err := s.Directory.VerifyPassword(ctx, user, password)
-	if err != nil {
-		done(false)
+	switch {
+	case err != nil:
+		done(guess.NotTried)
 		return nil, err
+	case right:
+		done(guess.Right)
+	default:
+		done(guess.Wrong)
 	}
-	done(right)
 	switch {
 	case user == nil:
 		return nil, fail(50034, tenant.DisplayName)
@@ -87,16 +96,26 @@ func (s *Server) checkPassword(ctx context.Context, dir *directory.State, tenant
 
 // guess asks whether a password may be tried for a name now; if so, done must be called with the outcome. A Global
 // Administrator is never locked out at the machine itself: where others would be, one try at a time is let through, a second
-// apart, so that a program on this machine cannot guess fast either.
-func (s *Server) guess(ctx context.Context, dir *directory.State, tenant *directory.Tenant, user *directory.User, name string, from netip.Addr) (done func(right bool), err error) {
-	done, _ = s.passwords.Begin(tenant.ID.String()+"/"+name, from)
+// apart, so that a program on this machine cannot guess fast either. Another machine that tries many names is slowed down for all of them.
+func (s *Server) guess(ctx context.Context, dir *directory.State, tenant *directory.Tenant, user *directory.User, name string, from netip.Addr) (done func(guess.Outcome), err error) {
+	counted, _ := s.passwords.Begin(tenant.ID.String()+"/"+name, from)
 	switch {
-	case done != nil:
-		return done, nil
+	case counted != nil && from.IsLoopback():
+		return counted, nil
+	case counted != nil && !s.sprays.take(from):
+		counted(guess.NotTried)
+		return nil, fail(90055, from)
+	case counted != nil:
+		return func(o guess.Outcome) {
+			if o != guess.Wrong {
+				s.sprays.giveBack(from)
+			}
+			counted(o)
+		}, nil
 	case user != nil && from.IsLoopback() && dir.HasRole(user.ID, directory.GlobalAdministrator):
 		select {
 		case s.patience <- struct{}{}:
-			return func(bool) { time.AfterFunc(adminPause, func() { <-s.patience }) }, nil
+			return func(guess.Outcome) { time.AfterFunc(adminPause, func() { <-s.patience }) }, nil
 		case <-time.After(adminWait):
 		case <-ctx.Done():
 		}

@@ -15,7 +15,7 @@ const refreshPurpose = "refresh token"
 // refreshToken is what a sealed refresh token says. Whether it is still good depends on its session and account.
 type refreshToken struct {
 	Session directory.ID `json:"s"`
-	User    directory.ID `json:"u"`
+	User    directory.ID `json:"u"` // at home
 	Client  directory.ID `json:"c"`
 	Family  bool         `json:"f,omitempty"` // any client of the family may use it
 	Public  bool         `json:"p,omitempty"` // the client was public when it got it
@@ -60,18 +60,17 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 	case user == nil:
 		return fail(50173)
 	case !user.Enabled:
-		x.subject.user = user
+		x.subject.home = user
 		return fail(50057)
 	case session == nil || session.User != user.ID || session.Began < user.SessionsValidFrom:
-		x.subject.user = user
+		x.subject.home = user
 		return fail(50173)
 	case !x.now.Before(session.Expires):
 		return x.inactive(issued)
-	case !x.place.holds(user.Tenant):
-		return fail(50020, user.UPN, x.place.tenant.DisplayName, id)
 	}
-	x.subject.user, x.subject.name, x.subject.session = user, user.UPN, session
-	x.subject.tenant = x.dir().Tenant(user.Tenant)
+	if err := x.speakFor(user, session, x.place.tenant); err != nil {
+		return err
+	}
 	if x.form["scope"] == "" && x.form["resource"] == "" {
 		before, err := t.Ask.parse()
 		if err != nil {
@@ -99,7 +98,7 @@ func (x *exchange) inactive(issued time.Time) error {
 // sealRefresh makes the refresh token of an answer.
 func (s *Server) sealRefresh(ctx context.Context, x *exchange) (string, error) {
 	text, err := json.Marshal(refreshToken{
-		Session: x.subject.session.ID, User: x.subject.user.ID, Client: x.client.app.AppID,
+		Session: x.subject.session.ID, User: x.subject.home.ID, Client: x.client.app.AppID,
 		Family: directory.InFamily(x.client.app.AppID), Public: x.subject.public,
 		Issued: x.now.Unix(), Nanos: int64(x.now.Nanosecond()), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
 	})

@@ -52,7 +52,7 @@ func (s *Server) goOn(ctx context.Context, v *visit, user *directory.User) error
 	if err := s.setCookie(v); err != nil {
 		return err
 	}
-	missing := v.decide(user, v.state.AMR, target{})
+	missing := s.decide(v, user, v.state.AMR, target{})
 	var number int
 	if missing != nil {
 		number = asRefusal(missing, v.r).number
@@ -72,6 +72,9 @@ func (s *Server) goOn(ctx context.Context, v *visit, user *directory.User) error
 		return s.authenticated(ctx, v, user)
 	case accountPage:
 		return s.entered(ctx, v, user)
+	}
+	if s.pending(v, user) != nil {
+		return s.showReview(v, user)
 	}
 	return s.deviceConsent(v, user)
 }
@@ -295,15 +298,12 @@ func (s *Server) stepCodes(ctx context.Context, v *visit) error {
 // stepPasskey signs in whoever a passkey says, without a password.
 func (s *Server) stepPasskey(ctx context.Context, v *visit) error {
 	user, err := s.takePasskey(ctx, v)
-	dir := directory.In(s.Feed.View())
 	if err == nil {
-		switch t := v.tenant(dir); {
+		switch {
 		case !user.Enabled:
 			err = fail(50057)
-		case t != nil && t.ID != user.Tenant:
-			err = fail(50034, t.DisplayName)
-		case v.on != accountPage:
-			_, err = findClient(dir, tenancy{tenant: dir.Tenant(user.Tenant)}, v.client().String())
+		default:
+			err = s.mayEnter(v, user)
 		}
 	}
 	s.recordProof(v, "sign-in", user, amrPasskey, err)

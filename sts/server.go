@@ -40,6 +40,7 @@ type Server struct {
 	passwords *guess.Limiter // of passwords, for each (account, address)
 	chains    *cache.Cache[chainKey, Chain]
 	codes     *meter        // of wrong user codes
+	sprays    *meter        // of wrong passwords
 	starts    *meter        // of device codes asked for
 	patience  chan struct{} // held by the one try for a locked administrator
 }
@@ -56,7 +57,7 @@ func (s *Server) init() {
 		s.chains = cache.New[chainKey, Chain](chainsKept)
 		s.documents = cache.New[documentKey, []byte](maxDocuments)
 		s.patience = make(chan struct{}, 1)
-		s.codes, s.starts = newMeter(s.now, codeLimit), newMeter(s.now, startLimit)
+		s.codes, s.starts, s.sprays = newMeter(s.now, codeLimit), newMeter(s.now, startLimit), newMeter(s.now, sprayLimit)
 	})
 }
 
@@ -105,6 +106,7 @@ func (s *Server) Mount(m *web.Mux) {
 	m.Handle("GET /myaccount", s.page(s.account))
 	m.Handle("POST /myaccount", s.page(s.accountStep))
 	m.Handle("POST /signout", s.page(s.signOutStep))
+	m.Handle("GET /redeem", s.page(s.redeem))
 	m.Handle("GET /error", s.page(s.errorPage))
 }
 

@@ -37,6 +37,9 @@ func (x *exchange) begin(more func(feed.Secrets) (feed.Change, error)) func(*fee
 		if err := mayBegin(directory.In(v).User(session.User), &session); err != nil {
 			return feed.Change{}, err
 		}
+		if err := x.stillIn(v, &session); err != nil {
+			return feed.Change{}, err
+		}
 		var c feed.Change
 		if more != nil {
 			var err error

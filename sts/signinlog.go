@@ -25,10 +25,14 @@ func (s *Server) conclude(e *audit.Event, r *http.Request, err error) {
 			e.Outcome = audit.Failed
 		}
 	}
-	s.Audit.Record(*e)
 	if signIns[e.Action] {
-		s.SignIns.Record(e.Time, signInOf(directory.In(s.Feed.View()), e, r))
+		entry := signInOf(directory.In(s.Feed.View()), e, r)
+		if e.Actor == "" {
+			e.Subject = cmp.Or(entry.User, entry.Principal)
+		}
+		s.SignIns.Record(e.Time, entry)
 	}
+	s.Audit.Record(*e)
 	s.log().Info(e.Action, "request", e.Request, "outcome", e.Outcome, "aadsts", e.Code, "method", e.Details["method"],
 		"tenant", e.Tenant, "actor", e.Actor, "client", e.Client, "target", e.Target, "address", e.Address)
 }

@@ -105,6 +105,14 @@ func TestRefusalsAreLogged(t *testing.T) {
 			must(t, w.dir.RevokeSessions(t.Context(), directory.System, w.alice.ID))
 			return w.redeem(a.text("refresh_token"), directory.AzureCLI, aksScope)
 		}, 50173, 400, "invalid_grant", func(w *world) signin.Entry { return user(w, 50173, signin.NonInteractiveUser, "Refresh token") }},
+		{"consent missing", func(w *world) answer {
+			app := w.app(directory.Application{DisplayName: "Wiki", PublicClient: true, RedirectURIs: []string{"http://localhost"}})
+			return w.post(w.v2(), values("grant_type", "password", "client_id", app.AppID.String(), "username", aliceName, "password", alicePassword, "scope", directory.AKSServer.String()+"/user.read"))
+		}, 65001, 400, "invalid_grant", func(w *world) signin.Entry {
+			want := user(w, 65001, signin.InteractiveUser, "Password")
+			want.App = ""
+			return want
+		}},
 		{"unknown application", func(w *world) answer {
 			return w.post(w.v2(), values("grant_type", "password", "client_id", w.alice.ID.String(), "username", aliceName, "password", "x", "scope", aksScope))
 		}, 700016, 400, "unauthorized_client", func(w *world) signin.Entry {

@@ -37,8 +37,9 @@ func (x *exchange) dir() *directory.State { return directory.In(x.view) }
 type subject struct {
 	name     string                                              // what the request called the user, for the audit; may name nobody
 	tenant   *directory.Tenant                                   // nil until it is known
-	user     *directory.User                                     // nil: the client itself
-	session  *Session                                            // of the user
+	user     *directory.User                                     // in that tenant; nil: the client itself
+	home     *directory.User                                     // who signed in: the user itself, but of a guest the account at home
+	session  *Session                                            // of home
 	public   bool                                                // signed in to a redirect URI of public clients: no credential is needed
 	nonce    string                                              // for the ID token
 	authTime int64                                               // for the ID token, Unix seconds
@@ -209,6 +210,11 @@ func (s *Server) record(r *http.Request, x *exchange, err error) {
 	}
 	if x.subject.user != nil {
 		e.Actor = x.subject.user.ID.String()
+	} else if x.subject.home != nil {
+		e.Actor = x.subject.home.ID.String()
+	}
+	if x.subject.home != nil && x.subject.user != x.subject.home {
+		e.Details["home"] = x.subject.home.Tenant.String() + "/" + x.subject.home.ID.String()
 	}
 	if x.subject.session != nil {
 		e.Details["session"] = x.subject.session.ID.String()

@@ -210,13 +210,18 @@ func (v *Verifier) Check(view *feed.View, t *Token, now time.Time) error {
 		return errToken("the token has no delegated scope; an access token is needed")
 	}
 	u := dir.User(t.Object)
+	home := dir.Home(u)
 	switch {
 	case u == nil || u.Tenant != t.Tenant:
 		return errToken("user %s is not in tenant %s", t.Object, t.Tenant)
 	case !u.Enabled:
 		return errToken("user %s is disabled", u.UPN)
+	case home == nil:
+		return errToken("the account at home of guest %s is gone", u.UPN)
+	case !home.Enabled:
+		return errToken("user %s, the account at home of guest %s, is disabled", home.UPN, u.UPN)
 	}
-	return state.CheckSession(u, t.Session, now)
+	return state.CheckSession(u, home, t.Session, now)
 }
 
 // Until is when Check, having passed in a view, will fail in that view by the clock alone.
@@ -235,17 +240,19 @@ func (v *Verifier) Until(view *feed.View, t *Token) time.Time {
 	return until
 }
 
-// CheckSession reports why a user's session is no longer in force, or nil.
-func (s *State) CheckSession(u *directory.User, id directory.ID, now time.Time) error {
+// CheckSession reports why a user's session is no longer in force, or nil. It belongs to the account at home, which is the user itself but
+// for guests; revoking the sessions of either ends it for the user.
+func (s *State) CheckSession(u, home *directory.User, id directory.ID, now time.Time) error {
 	session := s.Session(id)
 	switch {
-	case session == nil || session.User != u.ID:
+	case session == nil || session.User != home.ID:
 		return errRevoked("session %s of %s has been ended or revoked", id, u.UPN)
 	case !now.Before(session.Expires):
 		return errRevoked("session %s of %s has expired", id, u.UPN)
-	case session.Began < u.SessionsValidFrom:
-		return errRevoked("all sessions of %s before %s have been revoked", u.UPN, time.Unix(0, u.SessionsValidFrom).UTC().Format(time.RFC3339))
-	case decide(circumstances{user: u, amr: session.AMR}) != nil:
+	case session.Began < max(u.SessionsValidFrom, home.SessionsValidFrom):
+		from := time.Unix(0, max(u.SessionsValidFrom, home.SessionsValidFrom)).UTC().Format(time.RFC3339)
+		return errRevoked("all sessions of %s before %s have been revoked", u.UPN, from)
+	case decide(circumstances{user: home, as: u, amr: session.AMR}) != nil:
 		return errRevoked("session %s of %s began without the second factor that is now demanded", id, u.UPN)
 	}
 	return nil

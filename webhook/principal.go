@@ -14,11 +14,11 @@ type principal struct {
 }
 
 // principalOf returns the principal of an object id. Its name is the UPN, in the directory's spelling, of a user who is a
-// member of the tenant. Guests, service principals and managed identities are called by their object id, as on AKS.
+// member of the tenant. Guests and others whose account is of another tenant, service principals and managed identities are called by their object id, as on AKS.
 func principalOf(dir *directory.State, id directory.ID) (principal, bool) {
 	if u := dir.User(id); u != nil {
-		p := principal{u.UPN, u.Tenant, u.Enabled}
-		if u.Type != directory.Member {
+		p := principal{u.UPN, u.Tenant, dir.Active(id)}
+		if u.Type != directory.Member || u.External != nil {
 			p.name = id.String()
 		}
 		return p, true

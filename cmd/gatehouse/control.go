@@ -44,6 +44,7 @@ type status struct {
 	Reason   string          `json:"reason,omitempty"` // why not ready
 	Version  string          `json:"version"`
 	Revision int64           `json:"revision"`
+	Tenants  []tenantStatus  `json:"tenants"` // oldest first: the facts are of the first
 	Clusters []clusterStatus `json:"clusters"`
 
 	Identities []msi.Endpoint `json:"identityEndpoints"` // that are open
@@ -147,6 +148,17 @@ func (s *server) controlHandler() http.Handler {
 	m.Handle("GET /keys", func(w http.ResponseWriter, r *http.Request) error {
 		return web.WriteJSON(w, http.StatusOK, s.keyList())
 	})
+	m.Handle("GET /tenants", func(w http.ResponseWriter, r *http.Request) error {
+		return web.WriteJSON(w, http.StatusOK, s.tenantList())
+	})
+	m.Handle("POST /tenants", func(w http.ResponseWriter, r *http.Request) error {
+		q := r.URL.Query()
+		made, err := s.createTenant(r.Context(), q.Get("domain"), q.Get("displayName"))
+		if err != nil {
+			return err
+		}
+		return web.WriteJSON(w, http.StatusOK, made)
+	})
 	m.Handle("POST /keys/roll", func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.byOwner("keys/roll", "", s.keys.Roll(r.Context())); err != nil {
 			return err
@@ -245,6 +257,9 @@ func runStatus(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	}
 	fmt.Fprintf(w, "state\t%s\nversion\t%s\nurl\t%s\nproxy\t%s\ntenant\t%s (%s)\nsubscription\t%s\nadministrator\t%s\nrevision\t%d\n",
 		state, s.Version, s.URL, s.Proxy, s.Tenant, s.Domain, s.Subscription, s.Admin, s.Revision)
+	for _, t := range s.Tenants[min(1, len(s.Tenants)):] {
+		fmt.Fprintf(w, "tenant\t%s (%s)\nsubscription\t%s\nadministrator\t%s\n", t.ID, t.Domain, t.Subscription, t.Admin)
+	}
 	for _, c := range s.Clusters {
 		running := "starting"
 		if c.Running {

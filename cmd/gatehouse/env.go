@@ -30,9 +30,9 @@ var foreign = []string{
 	"IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "APPSETTING_WEBSITE_SITE_NAME", "DEFAULT_IDENTITY_CLIENT_ID",
 }
 
-const envSynopsis = `env [--data-dir DIR] [--shell sh|fish|powershell] [--identity NAME [--form appservice|imds|arc] [--stop]]
+const envSynopsis = `env [--data-dir DIR] [--tenant ID|DOMAIN] [--shell sh|fish|powershell] [--identity NAME [--form appservice|imds|arc] [--stop]]
 
-Waits until the server is ready. To use it:
+Waits until the server is ready. Another tenant's clients get folders of their own. To use it:
   sh          eval "$(gatehouse env)"
   fish        gatehouse env --shell fish | source
   powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression
@@ -41,10 +41,11 @@ With --identity, programs in this shell can also get the tokens of a managed ide
 (az login --identity, kubelogin -l msi). That ends with --stop, or with the server.`
 
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var dir, shell string
+	var dir, shell, tenant string
 	var identity identityFlags
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
+	fs.StringVar(&tenant, "tenant", "", "`ID` or domain of the tenant (default: the first)")
 	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
 	identity.define(fs)
 	if err := parse(fs, args, stdout, envSynopsis); err != nil {
@@ -61,7 +62,11 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	f, err := awaitFacts(ctx, dir, stderr)
+	s, err := awaitStatus(ctx, dir, stderr)
+	if err != nil {
+		return err
+	}
+	t, err := s.tenant(tenant)
 	if err != nil {
 		return err
 	}
@@ -78,7 +83,7 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 			print.unset(&out, name)
 		}
 	}
-	vars, dropped := environment(dir, f, opened, os.Getenv)
+	vars, dropped := environment(dir, s.facts, t, opened, os.Getenv)
 	if len(dropped) > 0 {
 		fmt.Fprintf(stderr, "left %s out of NO_PROXY: with it, sign-ins would go to the real cloud\n", strings.Join(dropped, ", "))
 	}
@@ -89,9 +94,9 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	return err
 }
 
-// environment is what clients need, as name and value, with opened also to get an identity's tokens. dropped are the entries of the
-// user's NO_PROXY that would lead clients past the proxy for a name that it answers for.
-func environment(dir string, f facts, opened *msi.Opened, getenv func(string) string) (vars [][2]string, dropped []string) {
+// environment is what clients need, as name and value, to use a tenant; with opened also to get an identity's tokens. dropped are the
+// entries of the user's NO_PROXY that would lead clients past the proxy for a name that it answers for.
+func environment(dir string, f facts, t tenantStatus, opened *msi.Opened, getenv func(string) string) (vars [][2]string, dropped []string) {
 	bundle := filepath.Join(dir, "ca-bundle.crt")
 	noProxy := []string{"localhost", "127.0.0.1", "::1"}
 	for _, old := range strings.Split(getenv("NO_PROXY")+","+getenv("no_proxy"), ",") {
@@ -104,13 +109,17 @@ func environment(dir string, f facts, opened *msi.Opened, getenv func(string) st
 		}
 	}
 	none := strings.Join(noProxy, ",")
+	own := dir // of az and the others; those of two tenants know nothing of each other
+	if t.ID != f.Tenant {
+		own = tenantDir(dir, t.Domain)
+	}
 	vars = [][2]string{
 		{"HTTPS_PROXY", f.Proxy}, {"https_proxy", f.Proxy}, {"NO_PROXY", none}, {"no_proxy", none},
 		{"REQUESTS_CA_BUNDLE", bundle}, {"SSL_CERT_FILE", bundle}, {"NODE_EXTRA_CA_CERTS", bundle},
-		{"AZURE_CONFIG_DIR", filepath.Join(dir, "azure")}, {"KUBECACHEDIR", filepath.Join(dir, "kube-cache")},
-		{"AZD_CONFIG_DIR", filepath.Join(dir, "azd")}, {"KUBECONFIG", filepath.Join(dir, "kubeconfig")},
-		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", f.Tenant}, {"GATEHOUSE_SUBSCRIPTION_ID", f.Subscription},
-		{"GATEHOUSE_DOMAIN", f.Domain}, {"GATEHOUSE_ADMIN", f.Admin}, {"GATEHOUSE_DATA_DIR", dir},
+		{"AZURE_CONFIG_DIR", filepath.Join(own, "azure")}, {"KUBECACHEDIR", filepath.Join(own, "kube-cache")},
+		{"AZD_CONFIG_DIR", filepath.Join(own, "azd")}, {"KUBECONFIG", filepath.Join(own, "kubeconfig")},
+		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", t.ID}, {"GATEHOUSE_SUBSCRIPTION_ID", t.Subscription},
+		{"GATEHOUSE_DOMAIN", t.Domain}, {"GATEHOUSE_ADMIN", t.Admin}, {"GATEHOUSE_DATA_DIR", dir},
 	}
 	return append(vars, identityVariables(opened)...), dropped
 }
@@ -166,8 +175,8 @@ const (
 	comeLimit  = 5 * time.Second  // for a server that was started in the same moment to take its data directory
 )
 
-// awaitFacts waits until the server on a data directory is ready, because people start it in the background and go on at once.
-func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error) {
+// awaitStatus waits until the server on a data directory is ready, because people start it in the background and go on at once.
+func awaitStatus(ctx context.Context, dir string, stderr io.Writer) (status, error) {
 	start := time.Now()
 	said := false
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -175,14 +184,14 @@ func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error
 	for {
 		var s status
 		if err := control(ctx, dir, http.MethodGet, "/status", &s); err == nil && s.Ready {
-			return s.facts, nil
+			return s, nil
 		}
 		waited := time.Since(start)
 		switch {
 		case waited > comeLimit && !locked(dir):
-			return facts{}, fmt.Errorf("no server is running on %s; start one with: gatehouse up --data-dir %s", dir, dir)
+			return status{}, fmt.Errorf("no server is running on %s; start one with: gatehouse up --data-dir %s", dir, dir)
 		case waited > startLimit:
-			return facts{}, fmt.Errorf("the server on %s did not get ready within %s; its own output says why", dir, startLimit)
+			return status{}, fmt.Errorf("the server on %s did not get ready within %s; its own output says why", dir, startLimit)
 		case !said && waited > time.Second && locked(dir):
 			said = true
 			fmt.Fprintf(stderr, "waiting for the server on %s to get ready\n", dir)
@@ -190,7 +199,7 @@ func awaitFacts(ctx context.Context, dir string, stderr io.Writer) (facts, error
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return facts{}, ctx.Err()
+			return status{}, ctx.Err()
 		}
 	}
 }

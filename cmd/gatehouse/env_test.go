@@ -15,7 +15,8 @@ var testFacts = facts{
 func TestEnvironment(t *testing.T) {
 	old := map[string]string{"NO_PROXY": "corp.example, 127.0.0.1,.microsoftonline.com,*", "no_proxy": "graph.microsoft.com:443,azure.com,10.0.0.0/8"}
 	got := map[string]string{}
-	vars, dropped := environment("/d", testFacts, nil, func(name string) string { return old[name] })
+	first := tenantStatus{ID: "t", Subscription: "s", Domain: "gatehouse.internal", Admin: "admin@gatehouse.internal"}
+	vars, dropped := environment("/d", testFacts, first, nil, func(name string) string { return old[name] })
 	for _, v := range vars {
 		got[v[0]] = v[1]
 	}
@@ -29,6 +30,26 @@ func TestEnvironment(t *testing.T) {
 		"AZURE_CONFIG_DIR": "/d/azure", "KUBECACHEDIR": "/d/kube-cache", "AZD_CONFIG_DIR": "/d/azd", "KUBECONFIG": "/d/kubeconfig",
 		"GATEHOUSE_URL": "https://localhost:8443", "GATEHOUSE_TENANT_ID": "t", "GATEHOUSE_SUBSCRIPTION_ID": "s",
 		"GATEHOUSE_DOMAIN": "gatehouse.internal", "GATEHOUSE_ADMIN": "admin@gatehouse.internal", "GATEHOUSE_DATA_DIR": "/d",
+	} {
+		if got[name] != want {
+			t.Errorf("%s=%q, want %q", name, got[name], want)
+		}
+	}
+}
+
+// TestEnvironmentOfTenant: the clients of another tenant have folders of their own, and the server is the same.
+func TestEnvironmentOfTenant(t *testing.T) {
+	got := map[string]string{}
+	other := tenantStatus{ID: "o", Subscription: "p", Domain: "fabrikam.example", Admin: "admin@fabrikam.example"}
+	vars, _ := environment("/d", testFacts, other, nil, func(string) string { return "" })
+	for _, v := range vars {
+		got[v[0]] = v[1]
+	}
+	for name, want := range map[string]string{
+		"AZURE_CONFIG_DIR": "/d/tenants/fabrikam.example/azure", "KUBECACHEDIR": "/d/tenants/fabrikam.example/kube-cache",
+		"AZD_CONFIG_DIR": "/d/tenants/fabrikam.example/azd", "KUBECONFIG": "/d/tenants/fabrikam.example/kubeconfig",
+		"SSL_CERT_FILE": "/d/ca-bundle.crt", "GATEHOUSE_DATA_DIR": "/d", "GATEHOUSE_URL": "https://localhost:8443",
+		"GATEHOUSE_TENANT_ID": "o", "GATEHOUSE_SUBSCRIPTION_ID": "p", "GATEHOUSE_DOMAIN": "fabrikam.example", "GATEHOUSE_ADMIN": "admin@fabrikam.example",
 	} {
 		if got[name] != want {
 			t.Errorf("%s=%q, want %q", name, got[name], want)

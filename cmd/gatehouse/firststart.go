@@ -50,13 +50,18 @@ func (s *server) firstStart(ctx context.Context, dir *directory.Directory, liste
 		return set, fmt.Errorf("--domain %s differs from %s, which was fixed at first start; leave the flag out, or start with an empty data directory", c, set.Domain)
 	}
 	s.facts.Tenant, s.facts.Subscription, s.facts.Domain = set.Tenant.String(), set.Subscription.String(), set.Domain
-	state := dir.State()
-	for _, id := range state.Holders(set.Tenant, directory.GlobalAdministrator) {
-		if u := state.User(id); u != nil && (s.facts.Admin == "" || strings.HasPrefix(u.UPN, adminName+"@")) {
-			s.facts.Admin = u.UPN
+	s.facts.Admin = administrator(dir.State(), set.Tenant)
+	return set, nil
+}
+
+// administrator is the user name of a tenant's Global Administrator, the one that was made with it if that is still there.
+func administrator(state *directory.State, tenant directory.ID) (upn string) {
+	for _, id := range state.Holders(tenant, directory.GlobalAdministrator) {
+		if u := state.User(id); u != nil && (upn == "" || strings.HasPrefix(u.UPN, adminName+"@")) {
+			upn = u.UPN
 		}
 	}
-	return set, nil
+	return upn
 }
 
 const adminName = "admin"
@@ -71,7 +76,7 @@ func (s *server) readSettings(ctx context.Context) (set settings, err error) {
 
 // create writes all of a new installation in one revision, so a crash leaves nothing or everything.
 func (s *server) create(ctx context.Context, dir *directory.Directory, listener net.Addr) (settings, error) {
-	password, err := s.adminPassword()
+	password, _, err := adminPassword(s.dir.file(passwordFile))
 	if err != nil {
 		return settings{}, err
 	}
@@ -89,30 +94,31 @@ func (s *server) create(ctx context.Context, dir *directory.Directory, listener 
 		if err != nil {
 			return feed.Change{}, err
 		}
-		owner, err := rbac.NewAssignment(rand.Reader, t.ID, admin.ID, rbac.Owner, "/subscriptions/"+set.Subscription.String(), t.Created)
-		if err != nil {
-			return feed.Change{}, err
-		}
-		return feed.Change{
-			Records: []feed.Record{arm.NewSubscription(set.Subscription, t.ID, "Gatehouse", t.Created), owner},
-			Secrets: []feed.Secret{{Record: feed.Record{Kind: kindSettings, Key: settingsKey, Body: body}}},
-		}, nil
+		c, err := newSubscription(set.Subscription, t, admin)
+		c.Secrets = []feed.Secret{{Record: feed.Record{Kind: kindSettings, Key: settingsKey, Body: body}}}
+		return c, err
 	})
 	return set, err
 }
 
+// newSubscription gives a tenant a subscription that its administrator owns.
+func newSubscription(id directory.ID, t *directory.Tenant, admin *directory.User) (feed.Change, error) {
+	owner, err := rbac.NewAssignment(rand.Reader, t.ID, admin.ID, rbac.Owner, "/subscriptions/"+id.String(), t.Created)
+	return feed.Change{Records: []feed.Record{arm.NewSubscription(id, t.ID, t.DisplayName, t.Created), owner}}, err
+}
+
 // adminPassword makes the password and its file before the account exists, so that no account is ever without one. A file
-// from a first start that did not finish is used again.
-func (s *server) adminPassword() (string, error) {
-	b, err := os.ReadFile(s.dir.file(passwordFile))
+// from an attempt that did not finish is used again.
+func adminPassword(file string) (password string, made bool, err error) {
+	b, err := os.ReadFile(file)
 	if err == nil {
-		return strings.TrimSpace(string(b)), nil
+		return strings.TrimSpace(string(b)), false, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return "", false, err
 	}
-	password := rand.Text() + "-a1" // 130 random bits, and the kinds of characters that the password rule wants
-	return password, pki.WriteFile(s.dir.file(passwordFile), []byte(password+"\n"), 0o600)
+	password = rand.Text() + "-a1" // 130 random bits, and the kinds of characters that the password rule wants
+	return password, true, pki.WriteFile(file, []byte(password+"\n"), 0o600)
 }
 
 // domainHint is the domain of a first start.

@@ -46,7 +46,7 @@ func TestBypassesMetadata(t *testing.T) {
 	}
 	old := map[string]string{"NO_PROXY": "corp.example,169.254.169.254"}
 	for form, want := range map[msi.Form][]string{msi.AppService: nil, msi.IMDS: {"169.254.169.254"}} {
-		_, dropped := environment("/d", testFacts, &msi.Opened{Endpoint: msi.Endpoint{Form: form}}, func(name string) string { return old[name] })
+		_, dropped := environment("/d", testFacts, tenantStatus{ID: testFacts.Tenant}, &msi.Opened{Endpoint: msi.Endpoint{Form: form}}, func(name string) string { return old[name] })
 		if !slices.Equal(dropped, want) {
 			t.Errorf("%s: dropped %q, want %q", form, dropped, want)
 		}

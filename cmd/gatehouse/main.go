@@ -25,6 +25,7 @@ var commands = []command{
 	{"up", "run everything on this machine, without configuration and without root", runUp},
 	{"env", "print the environment for az, kubelogin, kubectl and others, ready for eval", runEnv},
 	{"status", "say what a running server serves", runStatus},
+	{"tenant", "create another tenant on this server, or list them", runTenant},
 	{"keys", "list, roll or withdraw the keys that sign tokens", runKeys},
 	{"master-key", "say which key encrypts the secrets in the database, or encrypt them anew", runMasterKey},
 	{"version", "print the version", runVersion},

@@ -59,7 +59,10 @@ type server struct {
 	keys     *sts.Keys
 	clusters *cluster.Manager
 	msi      *msi.Endpoints
+	people   *directory.Directory
 	facts    facts
+
+	tenants sync.Mutex // held while one is created, with its password file
 
 	mu     sync.Mutex
 	ready  error // why not, or nil
@@ -114,6 +117,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	dir := &directory.Directory{Feed: s.feed, Hasher: new(directory.Hasher)}
+	s.people = dir
 	set, err := s.firstStart(ctx, dir, ln.front.Addr())
 	if err != nil {
 		return err
@@ -169,7 +173,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	login.Lifetimes = s.config.Lifetimes
 	login.SignIns, login.Strict = s.signIns, s.config.StrictRefresh
 	login.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
-	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, SignIns: s.signIns, Audit: s.audit, Log: s.log}
+	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, SignIns: s.signIns, Base: set.PublicURL, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log}
 	resources.Providers = []arm.Provider{clusters, &identity.Provider{Users: aks.UsersOf}}
 
@@ -361,7 +365,9 @@ func (s *server) whyNotReady() error {
 }
 
 func (s *server) status() status {
-	out := status{facts: s.facts, Version: version, Revision: s.feed.View().Revision, Clusters: []clusterStatus{}, Identities: s.msi.List()}
+	out := status{
+		facts: s.facts, Version: version, Revision: s.feed.View().Revision, Tenants: s.tenantList(), Clusters: []clusterStatus{}, Identities: s.msi.List(),
+	}
 	if err := s.whyNotReady(); err != nil {
 		out.Reason = fault.From(err).Message
 	} else {
