@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/json"
 	"html"
@@ -13,6 +14,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
 // TestKilledBetweenSteps kills the server between any two steps of a sign-in and starts it again. Whoever was in the middle of one goes on where
@@ -23,9 +27,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 		d.kill()
 		d.start()
 	}
-	p := &person{deployment: d, http: d.http()}
-	p.http.Jar, _ = cookiejar.New(nil)
-	p.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	p := newPerson(d)
 	base := d.env["GATEHOUSE_URL"]
 	token := "https://login.microsoftonline.com/" + d.env["GATEHOUSE_TENANT_ID"] + "/oauth2/v2.0/token"
 
@@ -82,6 +84,84 @@ func TestKilledBetweenSteps(t *testing.T) {
 	if r := p.post(token, redeem); !strings.Contains(r.body, "AADSTS54005") {
 		t.Errorf("a code that was redeemed: %d %s", r.status, r.body)
 	}
+}
+
+// TestKilledWhileProving does the same to somebody who has to set up a second factor, then to use a recovery code, and to consent.
+func TestKilledWhileProving(t *testing.T) {
+	d := up(t, "--listen", freePort(t), "--proxy-listen", freePort(t))
+	d.loginAdmin()
+	alice := d.user("alice", alicePassword)
+	d.run("az", "rest", "--method", "patch", "--url", "https://graph.microsoft.com/beta/users/"+alice+"/authentication/requirements", "--body", `{"perUserMfaState": "enforced"}`)
+	app := d.run("az", "ad", "app", "create", "--display-name", "till", "--public-client-redirect-uris", "http://localhost", "--query", "appId", "-o", "tsv")
+	d.run("az", "ad", "sp", "create", "--id", app, "-o", "none")
+	again := func() {
+		d.kill()
+		d.start()
+	}
+	verifier := strings.Repeat("v", 64)
+	sum := sha256.Sum256([]byte(verifier))
+	authorize := d.env["GATEHOUSE_URL"] + "/" + d.env["GATEHOUSE_TENANT_ID"] + "/oauth2/v2.0/authorize?" + url.Values{
+		"client_id": {app}, "response_type": {"code"}, "redirect_uri": {"http://localhost:1"}, "scope": {"https://graph.microsoft.com/User.Read openid offline_access"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
+	}.Encode()
+	redeem := func(code string) tokens {
+		return d.grant(url.Values{"grant_type": {"authorization_code"}, "client_id": {app}, "redirect_uri": {"http://localhost:1"}, "code_verifier": {verifier}, "code": {code}})
+	}
+
+	p := newPerson(d)
+	page := p.get(authorize)
+	again()
+	page = p.submit(page, "signin", url.Values{"loginfmt": {d.upn("alice")}, "passwd": {alicePassword}})
+	again()
+	secret := regexp.MustCompile(`id="secret">([A-Z2-7 ]+)<`).FindStringSubmatch(page.body)
+	if secret == nil {
+		t.Fatalf("no secret on %s", page.body)
+	}
+	seed, err := base32.StdEncoding.DecodeString(strings.ReplaceAll(secret[1], " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page = p.submit(page, "enrol", url.Values{"code": {directory.TOTPCode(seed, time.Now())}})
+	again()
+	codes := regexp.MustCompile(`<li>([^<]+)</li>`).FindAllStringSubmatch(page.body, -1)
+	if len(codes) != 10 {
+		t.Fatalf("recovery codes on %s", page.body)
+	}
+	page = p.submit(page, "codes", url.Values{})
+	again()
+	code := p.code(p.submit(page, "consent", url.Values{"action": {"accept"}}))
+	again()
+	first := redeem(code)
+	if _, claims, _ := parts(t, first.Access); claims["scp"] != "openid User.Read" {
+		t.Errorf("claims %v", claims)
+	}
+	again()
+	if text := redeem(code).Text; !strings.HasPrefix(text, "AADSTS54005") {
+		t.Errorf("the code again: %s", text)
+	}
+
+	p = newPerson(d) // another browser
+	page = p.submit(p.get(authorize), "signin", url.Values{"loginfmt": {d.upn("alice")}, "passwd": {alicePassword}})
+	again()
+	page = p.submit(page, "second", url.Values{"code": {codes[3][1]}})
+	again()
+	if redeem(p.code(page)).Access == "" {
+		t.Error("a recovery code does not lead to a token; consent is asked for again, or the second factor")
+	}
+	p = newPerson(d)
+	page = p.submit(p.get(authorize), "signin", url.Values{"loginfmt": {d.upn("alice")}, "passwd": {alicePassword}})
+	again()
+	if page = p.submit(page, "second", url.Values{"code": {codes[3][1]}}); !strings.Contains(page.body, `role="alert"`) {
+		t.Errorf("a recovery code works twice: %s", page.body)
+	}
+}
+
+// newPerson opens a browser with nothing in it.
+func newPerson(d *deployment) *person {
+	p := &person{deployment: d, http: d.http()}
+	p.http.Jar, _ = cookiejar.New(nil)
+	p.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return p
 }
 
 // person is somebody at a browser, which does what the script of the pages does.

@@ -72,7 +72,16 @@ func TestSignInPagesInChromium(t *testing.T) {
 	carol := w.user("carol@"+domain, alicePassword)
 	w.setUser(carol.ID, func(u *directory.User) { u.MustChange = true })
 	do, shoot := w.chromium(t)
+	behind := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(rw, `<p id="behind">signed in</p>`)
+	}))
+	t.Cleanup(behind.Close)
 	client := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.FormValue("state") == "broker" { // as Dex does: the application is another one
+			http.Redirect(rw, r, behind.URL, http.StatusSeeOther)
+			return
+		}
 		rw.Header().Set("Content-Type", "text/html")
 		how := r.Method + "-" + map[bool]string{true: "code", false: r.FormValue("error")}[r.FormValue("code") != ""]
 		fmt.Fprintf(rw, `<p id="%s">%s</p><script>if (location.hash.includes("code=")) document.body.id = "fragment"</script>`, how, how)
@@ -111,7 +120,9 @@ func TestSignInPagesInChromium(t *testing.T) {
 	shoot("e-signout")
 	do(submit, chromedp.WaitVisible(`[data-page=done]`))
 	shoot("f-signed-out")
-	do(at(), chromedp.WaitVisible(`[data-page=signin]`))
+	do(at("state", "broker"), chromedp.WaitVisible(`[data-page=signin]`))
+	do(signIn(aliceName)...)
+	do(submit, chromedp.WaitVisible(`#behind`))
 }
 
 // TestSecondFactorInChromium enrols an authenticator app and a passkey and signs in with both, with the keyboard alone where people type.

@@ -98,18 +98,17 @@ func allowScript(w http.ResponseWriter) {
 	h.Set("Content-Security-Policy", h.Get("Content-Security-Policy")+"; script-src 'self'")
 }
 
-// allowForm lets the page's form end at an application's redirect URI, too: browsers hold the redirects after a form to the policy
-// of its page.
+// allowForm lets the page's form end at an application's redirect URI, and where that leads on to: browsers hold all redirects after a form to
+// the policy of its page, and the callback of a broker such as Dex redirects to the application behind it.
 func allowForm(w http.ResponseWriter, redirect string) {
-	source := "https:"
-	if u, err := url.Parse(redirect); err == nil {
-		source = u.Scheme + ":"
-		if isHTTP(redirect) && !strings.ContainsFunc(u.Host, func(r rune) bool {
-			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-.:", r)
-		}) {
-			source = u.Scheme + "://" + u.Host
-		}
+	sources := "https:"
+	switch u, err := url.Parse(redirect); {
+	case err != nil || u.Scheme == "https":
+	case u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1":
+		sources += " http://localhost:* http://127.0.0.1:*"
+	default: // a policy cannot name IPv6 addresses
+		sources += " " + u.Scheme + ":"
 	}
 	h := w.Header()
-	h.Set("Content-Security-Policy", strings.Replace(h.Get("Content-Security-Policy"), "form-action 'self'", "form-action 'self' "+source, 1))
+	h.Set("Content-Security-Policy", strings.Replace(h.Get("Content-Security-Policy"), "form-action 'self'", "form-action 'self' "+sources, 1))
 }
