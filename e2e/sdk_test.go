@@ -150,6 +150,7 @@ func (s *sdks) browserCredential(t *testing.T) {
 }
 
 func (s *sdks) onBehalfOf(t *testing.T) {
+	s.run("az", "ad", "app", "permission", "grant", "--id", s.app, "--api", graphID, "--scope", "User.Read", "-o", "none")
 	for _, way := range []string{"azidentity-onbehalfof", "msal-onbehalfof"} {
 		token, c := s.get(t, s.robot, way, "https://graph.microsoft.com/.default")
 		if c["upn"] != s.upn("alice") || c["appid"] != s.app {

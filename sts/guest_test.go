@@ -333,7 +333,9 @@ func TestInvitationLink(t *testing.T) {
 	br = w.browser()
 	p := w.step(br, w.enter(br, w.visit(br, "GET", link, nil), aliceName, alicePassword), "action", "cancel")
 	w.onPage(p, "done")
-	p = w.step(w.browser(), p, "action", "accept")
+	if got := w.step(w.browser(), p, "action", "accept"); got.header.Get("Location") != "" {
+		t.Errorf("a cancelled invitation is accepted from another browser: sent to %q", got.header.Get("Location"))
+	}
 	br = w.browser()
 	p = w.enter(br, w.visit(br, "GET", link, nil), aliceName, alicePassword)
 	w.onPage(p, "review")
