@@ -109,7 +109,11 @@ func (c *call) created(o object) error {
 
 // collection answers with a page of objects. set names it in the context.
 func (c *call) collection(set string, s schema, all iter.Seq[object]) error {
-	q, err := parseQuery(c.r, s, ofCollection)
+	allowed := ofCollection
+	if c.need == profile {
+		allowed = ofOwnCollection
+	}
+	q, err := parseQuery(c.r, s, allowed)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,12 @@ func TestAuthorization(t *testing.T) {
 
 		{"a guest reads about themselves", gina, "GET", "/me", "", 200, ""},
 		{"a guest reads their groups", gina, "GET", "/me/memberOf", "", 200, ""},
+		{"a guest reads their groups with themselves", gina, "GET", "/me?$expand=memberOf($select=id)", "", 200, ""},
+		{"a guest reads no members through their groups", gina, "GET", "/me/memberOf?$expand=members($select=userPrincipalName,mobilePhone)", "", 400, "Request_BadRequest"},
+		{"a guest reads no owners through their groups", gina, "GET", "/me/memberOf/microsoft.graph.group?$expand=owners", "", 400, "Request_BadRequest"},
+		{"a guest reads no members through any group", gina, "GET", "/me/transitiveMemberOf?expand=members", "", 400, "Request_BadRequest"},
+		{"a guest reads no owners through what they own", gina, "GET", "/me/ownedObjects?$expand=owners", "", 400, "Request_BadRequest"},
+		{"a guest reads no owners through themselves", gina, "GET", "/me?$expand=owners", "", 400, "Request_BadRequest"},
 		{"a guest reads no users", gina, "GET", "/users", "", 403, denied},
 		{"a guest reads no groups", gina, "GET", "/groups/{admins}", "", 403, denied},
 		{"a guest reads not even their own entry", gina, "GET", "/users/{gina}", "", 403, denied},
@@ -126,6 +132,11 @@ func TestTokens(t *testing.T) {
 	small := ask(w.admin.UPN, "https://graph.microsoft.com/User.Read")
 	w.call(small, "GET", "/me", "").want(200, "")
 	w.call(small, "GET", "/users", "").want(403, "Authorization_RequestDenied")
+	w.group("readers", directory.NewGroup{Members: []directory.ID{w.admin.ID, w.bob.ID}})
+	w.call(small, "GET", "/me/memberOf", "").want(200, "")
+	if got := w.call(small, "GET", "/me/memberOf?$expand=members", "").want(400, "Request_BadRequest"); !strings.Contains(got.text("error/message"), "'$expand' is not supported here") || strings.Contains(got.body, w.bob.UPN) {
+		t.Errorf("members of one's groups: %s", got.body)
+	}
 	w.call(small, "POST", "/me/changePassword", `{"currentPassword":"a","newPassword":"b"}`).want(403, "Authorization_RequestDenied")
 	reader := ask(w.admin.UPN, "https://graph.microsoft.com/Directory.Read.All")
 	w.call(reader, "GET", "/users", "").want(200, "")

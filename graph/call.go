@@ -25,6 +25,7 @@ type call struct {
 	token  *sts.Token
 	tenant directory.ID
 	now    time.Time
+	need   need // of the route
 
 	target  string            // for the audit: what was changed
 	details map[string]string // for the audit
@@ -54,19 +55,20 @@ func (s *Server) routeAt(m *web.Mux, version, pattern string, n need, answer fun
 	method, path, _ := strings.Cut(pattern, " ")
 	in := areaOf(path)
 	m.Handle(method+" "+version+path, func(w http.ResponseWriter, r *http.Request) error {
-		c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now()}
+		c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now(), need: n}
 		c.dir = directory.In(c.view)
-		err := c.admit(n, in)
+		err := c.admit(in)
 		if err == nil {
 			err = answer(c)
 		}
-		c.record(pattern, n, err)
+		c.record(pattern, err)
 		return err
 	})
 }
 
 // admit authenticates the caller and holds it against what the route needs.
-func (c *call) admit(n need, in area) (err error) {
+func (c *call) admit(in area) (err error) {
+	n := c.need
 	if c.token, err = c.Tokens.Bearer(c.view, c.r.Header.Get("Authorization"), audiences...); err != nil {
 		return err
 	}
@@ -108,7 +110,7 @@ type reason string
 func (r reason) Error() string { return string(r) }
 
 // record audits writes and refusals.
-func (c *call) record(pattern string, n need, err error) {
+func (c *call) record(pattern string, err error) {
 	e := audit.Event{
 		Time: c.now.UTC(), Request: web.RequestID(c.r.Context()), Address: web.ClientIP(c.r).String(),
 		Action: pattern, Target: c.target, Details: maps.Clone(c.details),
@@ -119,7 +121,7 @@ func (c *call) record(pattern string, n need, err error) {
 	if c.token != nil {
 		e.Tenant, e.Actor, e.Client = c.tenant.String(), c.token.Object.String(), c.token.Client()
 	}
-	if e.Conclude(err, n == write || n == account) {
+	if e.Conclude(err, c.need == write || c.need == account) {
 		c.Audit.Record(e)
 	}
 }

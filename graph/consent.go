@@ -315,10 +315,10 @@ func orEmpty(raw json.RawMessage) json.RawMessage {
 // adminConsent grants an application, for everybody, all that it says it needs: an endpoint of the portal, at main.iam.ad.ext.azure.com, where az
 // posts with a token for the portal's own application. The body is empty.
 func (s *Server) adminConsent(w http.ResponseWriter, r *http.Request) error {
-	c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now()}
+	c := &call{Server: s, w: w, r: r, view: s.Feed.View(), now: s.now(), need: write}
 	c.dir = directory.In(c.view)
 	err := c.grantRequired()
-	c.record("POST /api/RegisteredApplications/{appId}/Consent", write, err)
+	c.record("POST /api/RegisteredApplications/{appId}/Consent", err)
 	return err
 }
 

@@ -36,6 +36,8 @@ var (
 	ofEntity     = []option{optSelect, optExpand}
 	ofCollection = []option{optSelect, optFilter, optTop, optCount, optOrderBy, optExpand, optToken}
 	ofCount      = []option{optFilter}
+	// Of what anybody may read about themselves: what is related to an object in it is about others.
+	ofOwnCollection = []option{optSelect, optFilter, optTop, optCount, optOrderBy, optToken}
 )
 
 // query is what a request asks of an entity or a collection.

@@ -48,7 +48,7 @@ var userKind = &kind{
 			return time.Unix(0, u.SessionsValidFrom)
 		}).selectOnly(),
 	},
-	relations: map[string]relation{"memberOf": (*call).memberOf},
+	relations: map[string]relation{"memberOf": (*call).memberOf}, // anybody may expand these of /me
 }
 
 func (s *Server) mountUsers(m *web.Mux) {
