@@ -254,7 +254,9 @@ func (s *State) applicationFor(by Actor, id ID) (*Application, error) {
 var applicationRoles = []string{"Application.ReadWrite.All", "Directory.ReadWrite.All"}
 
 // mayOwn is the rule for applications and service principals: administrators, applications by their roles, and owners of the object. The
-// last two may not touch one whose account can do more than they, because whoever sets its credentials has its rights.
+// last two may not touch one whose account has a directory role, because whoever sets its credentials has its rights; an application that
+// does not own it may not touch one with an app role of Microsoft Graph that it lacks itself, either. Owners may touch whatever else it
+// has: who makes somebody an owner gives that away.
 func (s *State) mayOwn(by Actor, tenant, object, principal ID) error {
 	if !s.IsOwner(by.ID, object) {
 		if err := s.mayWrite(by, tenant, applicationRoles...); err != nil {

@@ -56,8 +56,10 @@ func (s *Server) deviceStep(w http.ResponseWriter, r *http.Request) error {
 		return s.stepReview(ctx, v, home, func() error { return s.goOn(ctx, v, home) })
 	case stepConsent:
 		return s.stepDeviceConsent(ctx, v)
+	case stepConfirm:
+		return s.stepConfirm(ctx, v)
 	}
-	return s.stepConfirm(ctx, v)
+	return devicePage.errForeign()
 }
 
 // open reports whether a person may still decide on a flow.
