@@ -58,9 +58,10 @@ func TestInvite(t *testing.T) {
 	}
 
 	for name, change := range map[string]func(*User){
-		"another name":           func(u *User) { u.UPN = "zoe@fabrikam.example" },
-		"the name of another":    func(u *User) { u.UPN = twin.UPN },
-		"the name of a stranger": func(u *User) { u.UPN = "eve_x.example#EXT#@" + domain },
+		"another name":            func(u *User) { u.UPN = "zoe@fabrikam.example" },
+		"the name of another":     func(u *User) { u.UPN = twin.UPN },
+		"the name of a stranger":  func(u *User) { u.UPN = "eve_x.example#EXT#@" + domain },
+		"a name of the same form": func(u *User) { u.UPN = "other#EXT#@fabrikam.example" },
 	} {
 		if err := w.UpdateUser(ctx, by, first.ID, change); err == nil {
 			t.Errorf("a guest gets %s", name)

@@ -93,6 +93,10 @@ func (d *Directory) PatchUser(ctx context.Context, by Actor, id ID, patch UserPa
 			patch.Change(&user)
 		}
 		user.ID, user.Tenant, user.Created, user.MFA, user.Methods, user.External = old.ID, old.Tenant, old.Created, old.MFA, old.Methods, old.External
+		if user.External != nil && user.UPN != old.UPN {
+			return fault.New(fault.Invalid, "Property userPrincipalName cannot be changed: %s was invited as %s; delete the guest and invite the other address.", old.UPN, old.External.Address).
+				At("userPrincipalName").WithCode("Request_BadRequest")
+		}
 		if user.External != nil && (hash != nil || patch.MustChange != nil) {
 			return fault.New(fault.Invalid, "The password of a guest belongs to the account %s in its own organization; it is changed there.", user.External.Address).
 				At("passwordProfile").WithCode("Request_BadRequest")
