@@ -324,10 +324,11 @@ func (s *Server) refuseRequest(v *visit, err error) error {
 // recordSignIn logs and audits that an application got, or did not get, a code.
 func (s *Server) recordSignIn(v *visit, a account, err error) {
 	e := audit.Event{
-		Time: v.now.UTC(), Request: traceID(v.r), Tenant: a.user.Tenant.String(), Actor: a.user.ID.String(), Client: v.client().String(),
-		Address: v.from.String(), Action: "authorize", Target: v.wanted(), Outcome: audit.Allowed,
-		Details: map[string]string{"method": v.on.purpose, "session": a.session.ID.String(), "user": a.user.UPN},
+		Time: v.now.UTC(), Request: traceID(v.r), Client: v.client().String(), Address: v.from.String(), Action: "authorize", Target: v.wanted(),
+		Outcome: audit.Allowed, Details: map[string]string{"method": v.on.purpose, "session": a.session.ID.String(), "user": a.user.UPN},
 	}
+	user, tenant, _ := s.entry(v, a)
+	namePerson(&e, tenant, user, a.user)
 	v.concluded = err != nil
 	s.conclude(&e, v.r, err)
 }

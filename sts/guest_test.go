@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/signin"
 )
 
 const (
@@ -575,5 +577,50 @@ func TestGuestAudit(t *testing.T) {
 	}
 	if strings.Join(seen, " ") != "wrong token" {
 		t.Errorf("events %v", seen)
+	}
+}
+
+// TestGuestIDTokenLogged: a sign-in to an application of another organization is in the log of that one, as the guest's. Home sees that a
+// password was tried, but not the name of an application that it does not have.
+func TestGuestIDTokenLogged(t *testing.T) {
+	w := newWorld(t)
+	b := w.other()
+	guest := w.guest(b, w.alice)
+	app, err := w.dir.CreateApplication(t.Context(), directory.System, directory.Application{
+		Tenant: b.ID, DisplayName: "private", WebRedirectURIs: []string{"https://b.example/cb"}, IssueIDToken: true,
+	})
+	must(t, err)
+	_, err = w.dir.CreateServicePrincipal(t.Context(), directory.System, b.ID, app.AppID, true)
+	must(t, err)
+	br := w.browser()
+	ask := []string{"client_id", app.AppID.String(), "redirect_uri", "https://b.example/cb", "response_type", "id_token", "scope", "openid", "code_challenge", "-", "code_challenge_method", "-"}
+	p := w.enter(br, w.visit(br, "GET", w.authorizeAt(otherDomain, append(ask, "nonce", "n")...), nil), aliceName, alicePassword)
+	w.onPage(p, "consent")
+	w.landed(w.step(br, p, "action", "cancel"))
+	p = w.visit(br, "GET", w.authorizeAt(otherDomain, append(ask, "nonce", "n", "prompt", "none")...), nil)
+	if got := w.landed(p); got.Get("error") == "" {
+		t.Fatalf("%v", got)
+	}
+	p = w.visit(br, "GET", w.authorizeAt(otherDomain, append(ask, "nonce", "n")...), nil)
+	w.landed(w.step(br, p, "action", "accept"))
+	lines := func(tenant directory.ID) string {
+		all, err := w.srv.SignIns.Find(t.Context(), signin.Query{Tenant: tenant.String(), Limit: 1000})
+		must(t, err)
+		var out []string
+		for _, e := range slices.Backward(all) {
+			out = append(out, fmt.Sprintf("%d %s %q %s", e.Code, e.UPN, e.AppName, e.Method))
+		}
+		return strings.Join(out, "\n")
+	}
+	if got, want := lines(w.tenant.ID), "0 "+aliceName+" \"\" Password"; got != want {
+		t.Errorf("at home\n%s\nwant\n%s", got, want)
+	}
+	if got, want := lines(b.ID), "65004 "+guest.UPN+" \"private\" Previously satisfied\n65001 "+guest.UPN+" \"private\" Previously satisfied\n0 "+guest.UPN+" \"private\" Previously satisfied"; got != want {
+		t.Errorf("at the other organization\n%s\nwant\n%s", got, want)
+	}
+	for _, e := range w.events() {
+		if e.Action == "authorize" && (e.Actor != guest.ID.String() || e.Details["home"] != w.tenant.ID.String()+"/"+w.alice.ID.String()) {
+			t.Errorf("audit: %+v", e)
+		}
 	}
 }

@@ -103,17 +103,19 @@ func nameParties(out *signin.Entry, dir *directory.State, e *audit.Event) {
 	client, _ := directory.ParseID(out.App)
 	if app := directory.FirstPartyApp(client); app != nil {
 		out.AppName = app.DisplayName
-	} else if app := dir.ApplicationByAppID(client); app != nil {
-		out.AppName = app.DisplayName
-		if out.Tenant == "" && e.Details["user"] == "" {
-			out.Tenant = app.Tenant.String() // the request left it open, but this one wants to know
-		}
+	}
+	app := dir.ApplicationByAppID(client)
+	if app != nil && out.Tenant == "" && e.Details["user"] == "" {
+		out.Tenant = app.Tenant.String() // the request left it open, but this one wants to know
 	}
 	if _, domain, _ := strings.Cut(e.Details["user"], "@"); out.Tenant == "" && dir.TenantByDomain(domain) != nil {
 		out.Tenant = dir.TenantByDomain(domain).ID.String() // here the name tells
 	}
 	actor, _ := directory.ParseID(e.Actor)
 	tenant, _ := directory.ParseID(out.Tenant)
+	if app != nil && (app.Tenant == tenant || dir.ServicePrincipalByName(tenant, out.App) != nil) { // else its name is no business of this tenant's
+		out.AppName = app.DisplayName
+	}
 	user, principal := dir.User(actor), dir.ServicePrincipal(actor)
 	if user == nil && principal == nil {
 		user = dir.UserByUPN(e.Details["user"])
@@ -143,6 +145,18 @@ func nameParties(out *signin.Entry, dir *directory.State, e *audit.Event) {
 		out.Resource, out.ResourceName = resource.AppID.String(), resource.DisplayName
 	} else {
 		out.ResourceName = e.Target
+	}
+}
+
+// namePerson says in an event who somebody is in the tenant that they want to go to, and the account at home beside. user is nil of whoever is
+// nobody there: then it is the account at home, as it is of whoever is at home there.
+func namePerson(e *audit.Event, tenant *directory.Tenant, user, home *directory.User) {
+	e.Tenant, e.Actor = tenant.ID.String(), home.ID.String()
+	if user != nil {
+		e.Actor = user.ID.String()
+	}
+	if home.Tenant != tenant.ID {
+		e.Details["home"] = home.Tenant.String() + "/" + home.ID.String()
 	}
 }
 
@@ -195,7 +209,15 @@ func (s *Server) refused(v *visit, segment string, err error) {
 		e.Tenant = place.tenant.ID.String()
 	}
 	if v.user != nil {
-		e.Tenant, e.Actor = v.user.Tenant.String(), v.user.ID.String()
+		tenant := v.tenant(dir)
+		if tenant == nil {
+			tenant = dir.Tenant(v.user.Tenant)
+		}
+		guest := dir.GuestOf(tenant.ID, v.user)
+		if guest != nil && guest.External.State != directory.Accepted {
+			guest = nil
+		}
+		namePerson(&e, tenant, guest, v.user)
 		nameUser(&e, v.user.UPN)
 	}
 	s.conclude(&e, v.r, err)
