@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/directory"
@@ -35,7 +36,7 @@ type authCode struct {
 	Aged      bool         `json:"aged,omitempty"` // the client wants to know when the user signed in
 	User      directory.ID `json:"user"`           // at home
 	Tenant    directory.ID `json:"tenant"`         // of the tokens
-	Browser   directory.ID `json:"browser"`        // the browser's session
+	Seat      directory.ID `json:"seat"`           // of the browser's session
 	Proved    int64        `json:"proved"`         // Unix nanoseconds
 	AMR       []string     `json:"amr"`
 	Expires   time.Time    `json:"expires"`
@@ -59,7 +60,7 @@ func (s *Server) issueCode(ctx context.Context, v *visit, a account, tenant dire
 	q := v.state.Request
 	kept := &authCode{
 		Client: q.Client, Redirect: q.Redirect, Public: q.Public, Challenge: q.Challenge, Plain: q.Plain, Ask: q.Ask, Nonce: q.Nonce, Aged: q.MaxAge != nil,
-		User: a.user.ID, Tenant: tenant, Browser: a.session.ID, Proved: a.session.Began, AMR: a.session.AMR, Expires: v.now.Add(codeLife).UTC(),
+		User: a.user.ID, Tenant: tenant, Seat: a.session.seat(), Proved: a.session.Began, AMR: a.session.AMR, Expires: v.now.Add(codeLife).UTC(),
 	}
 	return code, s.Feed.Update(ctx, func(view *feed.View, _ feed.Secrets) (feed.Change, error) {
 		if _, ok := accountOf(view, a.session.ID, v.now); !ok {
@@ -147,12 +148,21 @@ func (s *Server) redeemCode(ctx context.Context, x *exchange) error {
 		return feed.Change{}, err
 	})
 	x.subject.commit = func(v *feed.View, secrets feed.Secrets) (feed.Change, error) {
-		if _, ok := accountOf(v, code.Browser, x.now); !ok {
+		if !seated(v, code.User, code.Seat, x.now) {
 			return feed.Change{}, fail(50173)
 		}
 		return begin(v, secrets)
 	}
 	return nil
+}
+
+// seated reports whether the session in which a code was given out is in force, or the one that took its place: a person may sign in
+// again, or show more, in another tab. A sign-out ends it, and whatever else ends sessions.
+func seated(v *feed.View, user, seat directory.ID, now time.Time) bool {
+	return slices.ContainsFunc(In(v).SessionsOf(user), func(session *Session) bool {
+		_, ok := accountOf(v, session.ID, now)
+		return ok && session.seat() == seat
+	})
 }
 
 // useCode uses a code up for a session, in a write of its own: whatever happens to the rest of the request, it buys no second one. A

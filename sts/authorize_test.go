@@ -319,6 +319,32 @@ func TestBrowserSessionEnds(t *testing.T) {
 	}
 }
 
+// TestCodeFollowsTheSession: a person who signs in again in another tab does not spoil a code that is on its way, nor does a third time; a
+// sign-out from the newer session does.
+func TestCodeFollowsTheSession(t *testing.T) {
+	w := newWorld(t)
+	b := w.browser()
+	anew := func() {
+		w.pass(time.Second)
+		w.landed(w.enter(b, w.visit(b, "GET", w.authorizeURL("prompt", "login"), nil), aliceName, alicePassword))
+	}
+	first, second := w.code(b), w.code(b)
+	anew()
+	w.ok(w.redeemCode(first))
+	anew()
+	third := w.code(b)
+	w.ok(w.redeemCode(second))
+	last := w.code(b)
+	anew()
+	w.ok(w.redeemCode(third))
+	w.onPage(w.visit(b, "POST", "/signout", values("state", w.visit(b, "GET", "/common/oauth2/v2.0/logout", nil).state)), "done")
+	w.code(b) // signs in once more: that is another session
+	w.fails(w.redeemCode(last), 50173)
+	if elsewhere := w.browser(); w.code(elsewhere) == "" {
+		t.Error("no code in another browser")
+	}
+}
+
 // TestKeepMeSignedIn: the cookie outlives the browser only if the person wants that of every account in it.
 func TestKeepMeSignedIn(t *testing.T) {
 	w := newWorld(t)

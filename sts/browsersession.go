@@ -145,11 +145,12 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 			}
 			b.Keep, session.Expires = before.Keep, a.session.Expires
 		}
-		c := feed.Change{Records: append(In(view).makeRoom(session, s.Lifetimes.session(true)), sessionRecord(session))}
+		c := feed.Change{Records: In(view).makeRoom(session, s.Lifetimes.session(true))}
 		for _, id := range before.Sessions {
 			switch a, ok := accountOf(view, id, v.now); {
 			case !ok:
 			case a.user.ID == user.ID:
+				session.Seat = a.session.seat()
 				c.Records = append(c.Records, endSession(a.session))
 			default:
 				b.Sessions = append(b.Sessions, id)
@@ -163,6 +164,7 @@ func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) 
 			b.Sessions = slices.Delete(b.Sessions, 0, 1)
 		}
 		b.Sessions = append(b.Sessions, session.ID)
+		c.Records = append(c.Records, sessionRecord(session))
 		keep = b.Keep
 		if before.Origin != nil {
 			c.Secrets = append(c.Secrets, feed.Secret{Record: feed.Record{Kind: KindBrowser, Key: old}})

@@ -39,10 +39,14 @@ type Session struct {
 	Began   int64        `json:"began"`  // Unix nanoseconds; against User.SessionsValidFrom
 	AMR     []string     `json:"amr"`    // how the user proved who they are (RFC 8176)
 	Expires time.Time    `json:"expires"`
-	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no token names it
+	Browser bool         `json:"browser,omitempty"` // of a browser, which signs in to further applications with it; no access token names it, but ID tokens of the authorize endpoint do
+	Seat    directory.ID `json:"seat,omitzero"`     // of a browser's session that took the place of another: the first one's id
 	Chains  []Chain      `json:"chains,omitempty"`  // of refresh tokens, one for each public client that has redeemed some
 	Fresh   int64        `json:"fresh,omitempty"`   // when the person last proved something to a browser's session, Unix nanoseconds; 0: when it began
 }
+
+// seat is what a browser's session shares with those that it took the place of, and with those that will take its own: codes hold on to it.
+func (v *Session) seat() directory.ID { return cmp.Or(v.Seat, v.ID) }
 
 // Session returns a session in force, or nil.
 func (s *State) Session(id directory.ID) *Session {
