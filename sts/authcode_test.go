@@ -274,6 +274,21 @@ func TestRefreshOfCode(t *testing.T) {
 	web := w.ok(w.redeemCode(w.code(b, "client_id", id.String(), "redirect_uri", "https://wiki.test/cb"),
 		"client_id", id.String(), "redirect_uri", "https://wiki.test/cb", "client_secret", secret))
 	w.fails(w.redeem(web.text("refresh_token"), id, aksScope), 7000218)
+
+	// One that also has flows without a credential must show again what it showed.
+	must(t, w.dir.UpdateApplication(t.Context(), directory.System, app.ID, func(a *directory.Application) error { a.PublicClient = true; return nil }))
+	again := w.ok(w.redeemCode(w.code(b, "client_id", id.String(), "redirect_uri", "https://wiki.test/cb"),
+		"client_id", id.String(), "redirect_uri", "https://wiki.test/cb", "client_secret", secret))
+	refresh := func(token string, pairs ...string) answer {
+		return w.post(w.v2(), values(append(pairs, "grant_type", "refresh_token", "client_id", id.String(), "refresh_token", token, "scope", aksScope)...))
+	}
+	w.fails(refresh(again.text("refresh_token")), 7000218)
+	next := w.ok(refresh(again.text("refresh_token"), "client_secret", secret))
+	w.fails(refresh(next.text("refresh_token")), 7000218)
+	without := w.ok(w.post(w.v2(), values("grant_type", "password", "client_id", id.String(), "username", aliceName, "password", alicePassword, "scope", aksScope)))
+	w.ok(refresh(without.text("refresh_token")))
+	must(t, w.dir.UpdateApplication(t.Context(), directory.System, app.ID, func(a *directory.Application) error { a.PublicClient = false; return nil }))
+	w.fails(refresh(without.text("refresh_token")), 7000218)
 }
 
 // TestSignInForgery: forms that this browser was not given, or not by us, and cookies that somebody planted.

@@ -9,77 +9,88 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/feed"
 )
 
-// Chain is how far the refresh tokens of one session and one public client have come. Each redemption gives a token that is newer than
-// the one redeemed; a client goes on with the newest that it has.
+// Chain is how far the refresh tokens of one session and one public client have come. Tokens have a generation: the successors of one
+// token, however many, are of the same one, and it is newer than that of the token. A client goes on with the newest that it has.
 //
-// A token that is older than one that has been used is a *reuse*. Alone it means little: az, kubelogin and Terraform share a cache and
-// refresh at the same time, and then some of them bring a token that another has just replaced. So reuse is noted in the sign-in log,
-// and no more. Long after the newer token was used, though, nobody should still hold the older one but a thief, or the person
-// whom the thief was faster than. A strict server then refuses it and ends the session, because it cannot know which of the two it
-// speaks to (RFC 9700 section 4.14.2).
+// A token of a generation that was used, or of an older one, is a *reuse*. At the same time it means little: az, kubelogin and Terraform
+// share a cache and refresh together, and whoever did not get the answer asks again. Long after the generation was first used, though,
+// nobody should still hold a token of it but a thief, or the person whom the thief was faster than. That is noted in the sign-in
+// log; a strict server refuses the token, too, and ends the session, because it cannot know which of the two it speaks to
+// (RFC 9700 section 4.14.2). Two copies of a cache that both go on are noticed this way, whoever began: each redeems every generation.
 //
 // Tokens of clients that show a credential have no chain: a thief cannot redeem them (RFC 9700 section 2.2.2), and the replicas of a
 // service that calls on behalf of a user each hold one of the same session.
 type Chain struct {
 	Client directory.ID `json:"client"`
-	Newest int64        `json:"newest"` // when the newest token that was used had been issued, Unix nanoseconds; the others, too
-	Mark   int64        `json:"mark"`   // the same of one that was first used at Marked: older ones are over reuseGrace after that
+	Newest int64        `json:"newest"` // the newest generation that was used
+	Used   int64        `json:"used"`   // when it first was, Unix nanoseconds
+	Mark   int64        `json:"mark"`   // a generation that was first used at Marked: reuseGrace after that it is over
 	Marked int64        `json:"marked"`
-	Over   int64        `json:"over,omitempty"` // older ones are over already
+	Over   int64        `json:"over,omitempty"` // this one is over already, and what is older
 }
 
 const (
-	reuseGrace = 10 * time.Minute // after a newer token was used a strict server still takes the older ones
+	reuseGrace = 10 * time.Minute // after a generation was first used a strict server still takes it, and older ones
 	chainsKept = 16 << 10         // chains that are remembered at least, beside what sessions hold
 )
 
-// over is when the oldest token that a strict server takes had been issued.
+// over is the newest generation that was first used long ago, or one that is nearly that: a strict server takes it no more.
 func (c Chain) over(now time.Time) int64 {
-	if now.UnixNano()-c.Marked >= int64(reuseGrace) {
+	switch grace := now.UnixNano() - int64(reuseGrace); {
+	case c.Used <= grace:
+		return c.Newest
+	case c.Marked <= grace:
 		return c.Mark
 	}
 	return c.Over
 }
 
-// use is the chain after a newer token was used. A client that refreshes all the time does not move the mark all the time, or the
-// older tokens would never be over.
-func (c Chain) use(issued, now time.Time) Chain {
-	c.Newest = issued.UnixNano()
-	if now.UnixNano()-c.Marked >= int64(reuseGrace) {
-		c.Over, c.Mark, c.Marked = c.Mark, c.Newest, now.UnixNano()
+// use is the chain after a newer generation was first used. A client that refreshes all the time does not move the mark all the time, or
+// the older generations would never be over.
+func (c Chain) use(generation int64, now time.Time) Chain {
+	if over := c.over(now); now.UnixNano()-c.Marked >= int64(reuseGrace) {
+		c.Over, c.Mark, c.Marked = over, generation, now.UnixNano()
 	}
+	c.Newest, c.Used = generation, now.UnixNano()
 	return c
 }
 
+// next is the generation of the tokens that replace those of the newest one: a time, so that those that a family's clients get from each
+// other fit in, and newer even where the clocks of two replicas differ.
+func (c Chain) next() int64 { return max(c.Used, c.Newest+1) }
+
 type chainKey struct{ session, client directory.ID }
 
-// follow compares a refresh token with its chain. It returns how far the chain has come, nil if the client has none, and whether
-// that must be written before a token leaves.
+// follow compares a refresh token with its chain, and sets the exchange's: how far it has come, nil if the client has none. It reports
+// whether that must be written before a token leaves. A request that is refused later on uses nothing: see sealRefresh.
 //
 // A server that is not strict keeps chains in memory and writes them when it writes the session anyway, once a day: a write for
 // each refresh would cost more than the refresh.
-func (s *Server) follow(ctx context.Context, x *exchange, client directory.ID, issued time.Time) (next *Chain, write bool, err error) {
+func (s *Server) follow(ctx context.Context, x *exchange, t refreshToken) (write bool, err error) {
 	if x.client.proved {
-		return nil, false, nil
+		return false, nil
 	}
-	key, nanos := chainKey{x.subject.session.ID, client}, issued.UnixNano()
-	at := chainOf(x.subject.session.Chains, client)
-	write = s.Strict && nanos > at.Newest
+	key := chainKey{x.subject.session.ID, t.Client}
+	at := chainOf(x.subject.session.Chains, t.Client)
+	write = s.Strict && t.Generation > at.Newest
 	if kept, ok := s.chains.Get(key); ok && kept.Newest > at.Newest {
 		at = kept
 	}
 	switch {
-	case nanos > at.Newest:
-		at = at.use(issued, x.now)
-		s.chains.Put(key, at)
-	case nanos == at.Newest:
-	case s.Strict && nanos < at.over(x.now):
-		x.note = "The refresh token of " + stamp(issued) + " was used again long after a newer one; the session was ended."
-		return nil, false, s.endReused(ctx, x.subject.session.ID)
-	default:
-		x.note = "The refresh token of " + stamp(issued) + " was used again after a newer one."
+	case t.Generation > at.Newest:
+		at = at.use(t.Generation, x.now)
+	case t.Generation <= at.over(x.now):
+		x.note = "The refresh token of " + stamp(t.issued()) + " was used long after it had been replaced"
+		if s.Strict {
+			x.note += "; the session was ended."
+			return false, s.endReused(ctx, x.subject.session.ID)
+		}
+		x.note += "."
+	case t.Generation < at.Newest:
+		x.note = "The refresh token of " + stamp(t.issued()) + " was used again after a newer one."
 	}
-	return &at, write, nil
+	x.chain = &at
+	return write, nil
 }
 
 // endReused ends the session of a refresh token that a strict server refuses.
@@ -106,16 +117,17 @@ func chainOf(chains []Chain, client directory.ID) Chain {
 	return Chain{Client: client}
 }
 
-// advance returns the chains with one of them moved on. It never moves back, whatever order writes come in.
-func advance(chains []Chain, to Chain) []Chain {
+// advance returns the chains with one of them moved on, and that one. It never moves back, whatever order writes come in: of two who use a
+// generation for the first time at once, the second goes on from what the first has written.
+func advance(chains []Chain, to Chain) ([]Chain, Chain) {
 	out := slices.Clone(chains)
 	for i, c := range out {
 		if c.Client == to.Client {
 			if c.Newest < to.Newest {
 				out[i] = to
 			}
-			return out
+			return out, out[i]
 		}
 	}
-	return append(out, to)
+	return append(out, to), to
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/directory"
 )
 
-// TestReuse is what becomes of a refresh token that is older than one that was used: by default it is noted, and a strict server ends the
-// session once all that share a cache must have the newer one.
+// TestReuse is what becomes of a refresh token of a generation that was used: by default it is noted, and a strict server ends the
+// session once all that share a cache must have a newer one.
 func TestReuse(t *testing.T) {
 	const (
 		fine  = ""
 		noted = "was used again after a newer one."
+		late  = "was used long after it had been replaced."
 		ended = "the session was ended."
 	)
 	cli := directory.AzureCLI
@@ -29,15 +30,26 @@ func TestReuse(t *testing.T) {
 		steps  []step
 	}{
 		{"each token once", true, []step{{0, time.Hour, fine}, {1, time.Hour, fine}, {2, time.Hour, fine}}},
-		{"the newest token again and again", true, []step{{0, time.Hour, fine}, {0, time.Hour, fine}, {0, 24 * time.Hour, fine}}},
+		{"the newest token again and again", true, []step{{0, time.Hour, fine}, {0, time.Minute, fine}, {0, 8 * time.Minute, fine}, {0, time.Minute, ended}}},
+		{"the newest token again and again, by default", false, []step{{0, time.Hour, fine}, {0, 10 * time.Minute, late}, {0, 24 * time.Hour, late}, {1, 0, fine}}},
+		{"the answer got lost", true, []step{{0, time.Hour, fine}, {0, 9 * time.Minute, fine}, {2, time.Hour, fine}, {3, time.Hour, fine}}},
 		{"two at the same time", true, []step{{0, time.Hour, fine}, {0, 0, fine}, {1, time.Second, fine}, {2, time.Second, fine}}},
-		{"a redeemed token while its successor is unused", true, []step{{0, time.Hour, fine}, {0, 80 * time.Hour, fine}, {1, time.Hour, fine}, {0, time.Minute, noted}}},
-		{"an older token within the grace", true, []step{{0, time.Hour, fine}, {1, time.Hour, fine}, {0, 9 * time.Minute, noted}, {2, time.Hour, fine}}},
+		{"a redeemed token while its successor is unused", true, []step{{0, time.Hour, fine}, {0, 10 * time.Minute, ended}}},
+		{"an older token within the grace", true, []step{{0, time.Hour, fine}, {1, 5 * time.Minute, fine}, {0, 4 * time.Minute, noted}, {2, time.Hour, fine}}},
+		{"an older token that was replaced long before the newer one was used", true, []step{{0, time.Hour, fine}, {1, time.Hour, fine}, {0, 0, ended}}},
 		{"an older token after the grace", true, []step{{0, time.Hour, fine}, {1, time.Hour, fine}, {0, 10 * time.Minute, ended}}},
-		{"an older token after the grace, by default", false, []step{{0, time.Hour, fine}, {1, time.Hour, fine}, {0, 30 * time.Hour, noted}, {2, time.Hour, fine}}},
+		{"an older token after the grace, by default", false, []step{{0, time.Hour, fine}, {1, time.Hour, fine}, {0, 30 * time.Hour, late}, {2, time.Hour, fine}}},
+		{"who brought an older token goes on", true, []step{{0, time.Hour, fine}, {1, 5 * time.Minute, fine}, {0, 4 * time.Minute, noted}, {3, time.Hour, fine}, {4, time.Hour, fine}}},
 		{"an old token of a client that refreshes all the time", true, []step{
 			{0, time.Minute, fine}, {1, 4 * time.Minute, fine}, {2, 4 * time.Minute, fine}, {3, 4 * time.Minute, fine}, {4, 4 * time.Minute, fine}, {5, 4 * time.Minute, fine}, {0, 4 * time.Minute, ended},
 		}},
+		{"a token that its line used just after it got it", true, []step{{0, time.Hour, fine}, {1, 5 * time.Minute, fine}, {1, 10 * time.Minute, ended}}},
+		{"two lines that begin apart", true, []step{{0, time.Hour, fine}, {0, 30 * time.Minute, ended}}},
+		{"two lines that begin together", true, []step{{0, time.Hour, fine}, {0, 5 * time.Minute, fine}, {1, 30 * time.Minute, fine}, {2, 30 * time.Minute, ended}}},
+		{"two lines, each often", true, []step{
+			{0, time.Hour, fine}, {0, time.Minute, fine}, {1, 4 * time.Minute, fine}, {3, 4 * time.Minute, fine}, {4, 4 * time.Minute, fine}, {5, 4 * time.Minute, fine}, {6, 4 * time.Minute, fine}, {2, 4 * time.Minute, ended},
+		}},
+		{"two lines, by default", false, []step{{0, time.Hour, fine}, {0, 30 * time.Minute, late}, {1, 30 * time.Minute, fine}, {2, 30 * time.Minute, late}, {3, 30 * time.Minute, fine}, {4, 30 * time.Minute, late}}},
 		{"two lines from one token", true, []step{{0, time.Hour, fine}, {0, time.Minute, fine}, {2, time.Hour, fine}, {1, time.Hour, ended}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -109,5 +121,48 @@ func TestChainsAreOfPublicClients(t *testing.T) {
 		if e.Details["note"] != "" {
 			t.Errorf("noted: %s", e.Details["note"])
 		}
+	}
+}
+
+// TestRefusedRefreshUsesNothing: a token that bought nothing is not used up, however long ago that was, and whatever replica is asked.
+func TestRefusedRefreshUsesNothing(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		w := newWorld(t)
+		w.srv.Strict = strict
+		token := w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("refresh_token")
+		w.pass(time.Hour)
+		w.fails(w.redeem(token, directory.AzureCLI, "nonsense"), 70011)
+		w.pass(time.Hour)
+		w.ok(w.redeem(token, directory.AzureCLI, aksScope))
+		for _, e := range w.events() {
+			if e.Details["note"] != "" {
+				t.Errorf("strict %t: noted: %s", strict, e.Details["note"])
+			}
+		}
+	}
+}
+
+// TestGenerationsOfSkewedClocks: a replica whose clock is behind gives tokens that are newer than the one it got all the same.
+func TestGenerationsOfSkewedClocks(t *testing.T) {
+	w := newWorld(t)
+	w.srv.Strict = true
+	token := w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("refresh_token")
+	w.pass(-time.Second)
+	token = w.ok(w.redeem(token, directory.AzureCLI, aksScope)).text("refresh_token")
+	for range 3 {
+		w.pass(time.Hour)
+		token = w.ok(w.redeem(token, directory.AzureCLI, aksScope)).text("refresh_token")
+	}
+}
+
+// TestTwoUseOneGenerationAtOnce: whatever order the writes come in, the successors are of one generation, so that both lines do not live on.
+func TestTwoUseOneGenerationAtOnce(t *testing.T) {
+	var c Chain
+	start := time.Unix(1000, 0)
+	first, second := c.use(1, start), c.use(1, start.Add(time.Second))
+	chains, kept := advance(nil, first)
+	chains, second = advance(chains, second)
+	if kept.next() != second.next() || chains[0] != first {
+		t.Errorf("generations %d and %d of %+v", kept.next(), second.next(), chains)
 	}
 }

@@ -19,10 +19,15 @@ type refreshToken struct {
 	Client  directory.ID `json:"c"`
 	Family  bool         `json:"f,omitempty"` // any client of the family may use it
 	Public  bool         `json:"p,omitempty"` // the client was public when it got it
+	Proved  bool         `json:"k,omitempty"` // the client showed a credential when it got it, and must again
 	Issued  int64        `json:"i"`           // Unix seconds
 	Nanos   int64        `json:"n,omitempty"` // and nanoseconds after it
 	Ask     ask          `json:"a"`           // what it was issued for, when a request does not say
+
+	Generation int64 `json:"g"` // in its Chain
 }
+
+func (t refreshToken) issued() time.Time { return time.Unix(t.Issued, t.Nanos).UTC() }
 
 // refresh is the refresh token grant (RFC 6749 section 6). The token works for every resource. The old one stays valid beside the
 // new one, as in Entra, unless the server is strict: see chain.go.
@@ -46,12 +51,15 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 	if t.Client != id && (!t.Family || !directory.InFamily(id)) {
 		return fail(70000, "refresh_token").sub("client_mismatch")
 	}
+	if t.Proved && !x.client.proved { // whatever else the application may do without one
+		return fail(7000218)
+	}
 	if x.subject.public = t.Public; !t.Public {
 		if err := x.client.requireCredential(); err != nil {
 			return err
 		}
 	}
-	issued := time.Unix(t.Issued, t.Nanos).UTC()
+	issued := t.issued()
 	if x.now.Sub(issued) >= x.lifetimes.refresh() {
 		return x.inactive(issued)
 	}
@@ -78,12 +86,12 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		}
 		x.subject.ask = &before
 	}
-	chain, write, err := s.follow(ctx, x, t.Client, issued)
+	write, err := s.follow(ctx, x, t)
 	if err != nil {
 		return err
 	}
 	if write || x.due(session) {
-		x.subject.commit = x.use(chain)
+		x.subject.commit = x.use
 	}
 	return nil
 }
@@ -97,9 +105,16 @@ func (x *exchange) inactive(issued time.Time) error {
 
 // sealRefresh makes the refresh token of an answer.
 func (s *Server) sealRefresh(ctx context.Context, x *exchange) (string, error) {
+	id, generation := x.client.app.AppID, x.now.UnixNano()
+	if x.chain != nil {
+		s.chains.Put(chainKey{x.subject.session.ID, x.chain.Client}, *x.chain)
+		if x.chain.Client == id { // another client of the family has a chain of its own
+			generation = x.chain.next()
+		}
+	}
 	text, err := json.Marshal(refreshToken{
-		Session: x.subject.session.ID, User: x.subject.home.ID, Client: x.client.app.AppID,
-		Family: directory.InFamily(x.client.app.AppID), Public: x.subject.public,
+		Session: x.subject.session.ID, User: x.subject.home.ID, Client: id,
+		Family: directory.InFamily(id), Public: x.subject.public, Proved: x.client.proved, Generation: generation,
 		Issued: x.now.Unix(), Nanos: int64(x.now.Nanosecond()), Ask: ask{Text: x.ask.Text, V1: x.ask.V1},
 	})
 	if err != nil {

@@ -101,20 +101,19 @@ func (x *exchange) due(session *Session) bool {
 	return session.Expires.Sub(x.now) < life-min(sessionWrite, life/4)
 }
 
-// use writes down that a session was used: its end is as far from now as it was when it began, and a chain has come as far as this one.
-func (x *exchange) use(chain *Chain) func(*feed.View, feed.Secrets) (feed.Change, error) {
-	return func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
-		old := In(v).Session(x.subject.session.ID)
-		if old == nil {
-			return feed.Change{}, fail(50173)
-		}
-		session := *old
-		session.Expires = x.now.Add(x.lifetimes.session(true)).UTC()
-		if chain != nil {
-			session.Chains = advance(session.Chains, *chain)
-		}
-		return feed.Change{Records: []feed.Record{sessionRecord(&session)}}, nil
+// use is the commit that writes down that a session was used: its end is as far from now as it was when it began, and a chain has come as
+// far as the exchange's.
+func (x *exchange) use(v *feed.View, _ feed.Secrets) (feed.Change, error) {
+	old := In(v).Session(x.subject.session.ID)
+	if old == nil {
+		return feed.Change{}, fail(50173)
 	}
+	session := *old
+	session.Expires = x.now.Add(x.lifetimes.session(true)).UTC()
+	if x.chain != nil {
+		session.Chains, *x.chain = advance(session.Chains, *x.chain)
+	}
+	return feed.Change{Records: []feed.Record{sessionRecord(&session)}}, nil
 }
 
 // sweepSessions removes the sessions that nothing can be done with any more.

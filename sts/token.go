@@ -28,6 +28,7 @@ type exchange struct {
 	bound     *Confirmation // the key that the token shall be bound to; nil: a bearer token
 	ask       ask
 	target    target
+	chain     *Chain // of the refresh token that was redeemed; nil: there is none
 	note      string // what the logs shall say beside the outcome
 }
 

@@ -93,7 +93,7 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 		return nil
 	})
 	lifetimeFlag(fs, &c.SignInRetention, "sign-in-log-retention", 24*time.Hour, maxRetention, "of entries of the sign-in log", "30d")
-	fs.Func("refresh-tokens", "`RULE` for a refresh token that was replaced: entra (it stays valid) or strict (its use 10 minutes after a newer one's ends the session) (default entra)", func(rule string) error {
+	fs.Func("refresh-tokens", "`RULE` for a refresh token that was replaced: entra (it stays valid) or strict (its use 10 minutes after it was first redeemed ends the session) (default entra)", func(rule string) error {
 		if c.StrictRefresh = rule == "strict"; !c.StrictRefresh && rule != "entra" {
 			return fmt.Errorf("%q is not a rule; give entra or strict", rule)
 		}
