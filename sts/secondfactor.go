@@ -298,7 +298,7 @@ func (s *Server) showEnrolError(ctx context.Context, v *visit, user *directory.U
 	case asRefusal(err, v.r).number == 500121:
 		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "The passkey was not accepted. Try again, or use an authenticator app.")
 	case errors.Is(err, directory.ErrWrongCode):
-		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "That code is not right. Check that the clock of your phone is, wait for the next code and try again.")
+		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "That code is not right. Check that the clock of your phone is right, wait for the next code and try again.")
 	case fault.Is(err, fault.Invalid), fault.Is(err, fault.Conflict):
 		return s.showEnrol(ctx, v, http.StatusBadRequest, user, fault.From(err).Message)
 	}

@@ -279,7 +279,7 @@ func runKeys(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	dataDirFlag(fs, &dir)
 	withdraw := fs.String("withdraw", "", "stop the key of this `KID` at once: every token it has signed is refused")
 	roll := fs.Bool("roll", false, "publish a new key, which signs a day later")
-	if err := parse(fs, args, stdout, "keys [--data-dir DIR] [--roll | --withdraw KID]"); err != nil {
+	if err := parse(fs, args, stdout, "keys [--data-dir DIR] [--roll | --withdraw KID]\n\nWithout --roll and --withdraw it lists them."); err != nil {
 		return err
 	}
 	method, path := http.MethodGet, "/keys"

@@ -46,7 +46,7 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
 	fs.StringVar(&tenant, "tenant", "", "`ID` or domain of the tenant (default: the first)")
-	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
+	fs.StringVar(&shell, "shell", "sh", "`SHELL` that reads the output: sh, fish or powershell")
 	identity.define(fs)
 	if err := parse(fs, args, stdout, envSynopsis); err != nil {
 		return err
@@ -120,6 +120,9 @@ func environment(dir string, f facts, t tenantStatus, opened *msi.Opened, getenv
 		{"AZD_CONFIG_DIR", filepath.Join(own, "azd")}, {"KUBECONFIG", filepath.Join(own, "kubeconfig")},
 		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", t.ID}, {"GATEHOUSE_SUBSCRIPTION_ID", t.Subscription},
 		{"GATEHOUSE_DOMAIN", t.Domain}, {"GATEHOUSE_ADMIN", t.Admin}, {"GATEHOUSE_DATA_DIR", dir},
+	}
+	if getenv("AZURE_CLI_TIMEOUT") == "" { // kubelogin waits so long for everything, and people take more than its minute to enter a code
+		vars = append(vars, [2]string{"AZURE_CLI_TIMEOUT", "15m"})
 	}
 	return append(vars, identityVariables(opened)...), dropped
 }
