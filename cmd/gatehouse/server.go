@@ -315,7 +315,7 @@ func (s *server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("database", func(context.Context) error { return s.db.Close() })
-	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Logger: s.log}
+	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Encrypt: s.config.EncryptDatabase, Logger: s.log}
 	if o.Master.IsZero() {
 		o.Master = seal.OwnFile(s.dir.file(masterKeyFile))
 	}
