@@ -122,6 +122,11 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if added, err := dir.AddFirstParty(ctx); err != nil {
+		return fmt.Errorf("add the first-party applications that tenants lack: %w", err)
+	} else if added > 0 {
+		s.log.Info("tenants of an earlier version got the first-party applications that they lacked", "added", added)
+	}
 	public, err := url.Parse(set.PublicURL)
 	if err != nil {
 		return fmt.Errorf("the public URL in the database: %w", err)
@@ -310,7 +315,7 @@ func (s *server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("database", func(context.Context) error { return s.db.Close() })
-	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Logger: s.log}
+	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Encrypt: s.config.EncryptDatabase, Logger: s.log}
 	if o.Master.IsZero() {
 		o.Master = seal.OwnFile(s.dir.file(masterKeyFile))
 	}
