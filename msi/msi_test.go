@@ -385,15 +385,8 @@ func TestArcKeys(t *testing.T) {
 	if s := w.send(o.Address, arcRequest(o, "Authorization: Basic "+late+"\n")); s.status != http.StatusUnauthorized {
 		t.Errorf("late: %d %s", s.status, s.raw)
 	}
-	first := w.challenge(o)
-	for range maxChallenges {
-		w.challenge(o)
-	}
-	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != maxChallenges {
-		t.Errorf("%d files, %v", len(left), err)
-	}
-	if _, err := os.Stat(first); !os.IsNotExist(err) {
-		t.Errorf("the oldest is left: %v", err)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("a file that is too old is left: %v", err)
 	}
 	_, err = w.ends.Close("c1", Arc)
 	w.must(err)
@@ -405,6 +398,51 @@ func TestArcKeys(t *testing.T) {
 	w.ends.Keys = file
 	if _, err := w.ends.Open("c1", Arc); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "sudo install") {
 		t.Errorf("a folder that cannot be: %v", err)
+	}
+}
+
+// TestArcStrangers: a user of this machine who can't read key files asks for them without end, and those who can get their tokens all the same.
+func TestArcStrangers(t *testing.T) {
+	w := newWorld(t)
+	o := w.open("c1", Arc)
+	flood := func() {
+		for range 2 * maxChallenges {
+			w.challenge(o)
+		}
+	}
+	redeem := func(what, path string, status int) {
+		t.Helper()
+		content, err := os.ReadFile(path)
+		w.must(err)
+		for _, want := range []int{status, http.StatusUnauthorized} { // once
+			if s := w.send(o.Address, arcRequest(o, "Authorization: Basic "+string(content)+"\n")); s.status != want {
+				t.Errorf("%s: %d, want %d: %s", what, s.status, want, s.raw)
+			}
+		}
+	}
+	before := w.challenge(o)
+	flood()
+	redeem("named before the flood", before, http.StatusOK)
+	flood()
+	one, two := w.challenge(o), w.challenge(o)
+	if one == two {
+		t.Error("two programs at the same time were sent to one file")
+	}
+	redeem("named in the flood", one, http.StatusOK)
+	redeem("named to another program in the flood", two, http.StatusOK)
+	flood()
+	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != maxChallenges {
+		t.Errorf("%d files, %v", len(left), err)
+	}
+	w.pass(keyLife - time.Second)
+	again := w.challenge(o)
+	w.pass(keyLife - time.Second)
+	redeem("an old file that was named a moment ago", again, http.StatusOK)
+	if left := w.challenge(o); left == again {
+		t.Error("a file that was used is named again")
+	}
+	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != 1 {
+		t.Errorf("%d files after the flood, %v", len(left), err)
 	}
 }
 
