@@ -2,6 +2,7 @@ package msi
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -193,6 +194,32 @@ func TestAttacks(t *testing.T) {
 	}
 	if !strings.Contains(logs, `"outcome":"denied","reason":"the Host header is not `) || !strings.Contains(logs, `"change":"opened"`) || !strings.Contains(logs, `"method":"managed identity"`) {
 		t.Error("refusals and tokens are not in the audit log")
+	}
+}
+
+// TestFlood: whoever sends what is refused writes a line a minute for each reason, however many requests there are and whatever is in them.
+func TestFlood(t *testing.T) {
+	w := newWorld(t)
+	o, imds := w.open("robot", AppService), w.open("robot", IMDS)
+	for range 2 {
+		for i := range 50 {
+			w.send(o.Address, appServiceRequest(o)+"\nReferer: http://evil.example/")
+			w.send(o.Address, fmt.Sprintf("%s\nX-Forwarded-%d: a", appServiceRequest(o), i))
+			w.send(imds.Address, fmt.Sprintf("GET http://169.254.1.%d/ HTTP/1.1\nHost: a\nProxy-Authorization: %s", i, basic(ProxyUser, imds.Secret)))
+		}
+		w.pass(time.Minute)
+	}
+	if s := w.send(o.Address, appServiceRequest(o)); s.status != http.StatusOK {
+		t.Errorf("after the flood: %d %s", s.status, s.raw)
+	}
+	logged := w.log.String()
+	w.must(w.events.Close())
+	w.events = nil
+	if n := strings.Count(w.read(w.audited), `"outcome":"denied"`); n != 2*3 {
+		t.Errorf("%d refusals are audited, want one of each kind in each minute", n)
+	}
+	if n, again := strings.Count(logged, "refused a request"), strings.Count(logged, "passedOver=49"); n != 2*3 || again != 3 {
+		t.Errorf("%d refusals are logged, %d of them with the number of those passed over", n, again)
 	}
 }
 
