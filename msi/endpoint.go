@@ -25,9 +25,10 @@ type endpoint struct {
 	server     *http.Server
 }
 
-// called reports whether a name is one of the identity's.
-func (p *endpoint) called(name string) bool {
-	return strings.EqualFold(name, p.Resource) || strings.EqualFold(name, p.Name) || strings.EqualFold(name, p.Client.String())
+// called reports whether a name is one of the identity's. A zero tenant is any.
+func (p *endpoint) called(name string, tenant directory.ID) bool {
+	return (tenant.IsZero() || tenant == p.Tenant) &&
+		(strings.EqualFold(name, p.Resource) || strings.EqualFold(name, p.Name) || strings.EqualFold(name, p.Client.String()))
 }
 
 func (p *endpoint) stop() {

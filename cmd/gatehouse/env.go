@@ -70,6 +70,9 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
+	if tenant != "" {
+		identity.tenant = t.ID
+	}
 	opened, err := identity.apply(ctx, dir, stderr)
 	if err != nil {
 		return err
