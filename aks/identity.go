@@ -183,7 +183,11 @@ func (at situation) assign(c *Cluster, kind string, g *identityGiven) error {
 		return invalid(target, "There are %d user-assigned identities in '%s'; a cluster has exactly one, as az aks create --assign-identity ID gives it.", len(g.assigned), target)
 	}
 	if had := c.Identities.Assigned; len(had) == 1 && strings.EqualFold(had[0].ID, g.assigned[0]) {
-		return nil // also when it was deleted meanwhile: that must not block every other update
+		now := at.identities.ByID(had[0].ID)
+		if now == nil || now.Principal == had[0].Principal {
+			return nil // also when it was deleted meanwhile: that must not block every other update
+		}
+		// It was deleted and made again: that is another identity, which is given as any other is.
 	}
 	u, err := at.userIdentity(c, target, g.assigned[0])
 	if err != nil {

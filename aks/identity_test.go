@@ -195,3 +195,33 @@ func TestNodeResourceGroup(t *testing.T) {
 	group("nodes").want(201)
 	group("nodes").want(200)
 }
+
+// TestIdentityMadeAgain: an identity that was deleted and made again is another one, although its id is the same.
+func TestIdentityMadeAgain(t *testing.T) {
+	w := newWorld(t)
+	w.makeGroup()
+	id, first := w.own("plane")
+	bob := w.user("bob")
+	w.grant(bob.ID, rbac.Contributor, w.clusterPath("c"))
+	body := map[string]any{"location": "centralus", "identity": assigned(id)}
+	shown := func(want string) {
+		t.Helper()
+		got := w.as("admin", "GET", w.clusterPath("c"), nil).want(200).get("identity.userAssignedIdentities")
+		if p := at(got.(map[string]any)[id], "principalId"); p != want {
+			t.Errorf("the cluster shows %v, want %s", p, want)
+		}
+	}
+	w.finish(w.as("admin", "PUT", w.clusterPath("c"), body).want(201))
+	w.finish(w.as("bob", "PUT", w.clusterPath("c"), body).want(200)) // what is given already takes no right
+	w.as("admin", "DELETE", id, nil).want(200)
+	w.finish(w.as("bob", "PUT", w.clusterPath("c"), body).want(200))
+	shown(first)
+	_, second := w.own("plane")
+	w.as("admin", "POST", id+"/listAssociatedResources", nil).want(200, `"totalCount":0`)
+	w.as("bob", "PUT", w.clusterPath("c"), body).want(403, "LinkedAuthorizationFailed")
+	w.finish(w.as("bob", "PUT", w.clusterPath("c"), inCentralUS).want(200)) // which does not block other updates
+	shown(first)
+	w.finish(w.as("admin", "PUT", w.clusterPath("c"), body).want(200))
+	shown(second)
+	w.as("admin", "POST", id+"/listAssociatedResources", nil).want(200, `"totalCount":1`)
+}
