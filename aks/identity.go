@@ -235,9 +235,8 @@ func (at situation) kubelet(c, old *Cluster, kind string, g *identityGiven, f fr
 		return nil, err
 	}
 	c.Identities.Kubelet, c.Identities.KubeletApp = f.kubelet, f.kubeletApp
-	if at.directory.ManagedIdentityOf(c.kubeletID()) != nil {
-		return nil, fault.New(fault.Conflict, "The identity '%s', which the kubelets are to have, exists already; choose another node resource group, with --node-resource-group.", c.kubeletID()).
-			At("properties.nodeResourceGroup").WithCode("ResourceConflict")
+	if taken := at.directory.ManagedIdentityOf(c.kubeletID()); taken != nil {
+		return nil, fault.New(fault.Internal, "the identity %s exists already as %s, in a node resource group that was free", c.kubeletID(), taken.ID)
 	}
 	return []feed.Record{directory.NewManagedIdentity(directory.ServicePrincipal{
 		ID: f.kubelet, AppID: f.kubeletApp, Tenant: c.Tenant, DisplayName: c.Name + "-agentpool", Resource: c.kubeletID(), Explicit: true, Created: at.now,
