@@ -37,7 +37,7 @@ Waits until the server is ready. Another tenant's clients get folders of their o
   fish        gatehouse env --shell fish | source
   powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression
 
-With --identity, programs in this shell can also get the tokens of a managed identity, as on a resource that it is assigned to
+With --identity, programs in this shell can also get the tokens of a managed identity of the tenant, as on a resource that it is assigned to
 (az login --identity, kubelogin -l msi). That ends with --stop, or with the server.`
 
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -69,6 +69,9 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	t, err := s.tenant(tenant)
 	if err != nil {
 		return err
+	}
+	if tenant != "" {
+		identity.tenant = t.ID
 	}
 	opened, err := identity.apply(ctx, dir, stderr)
 	if err != nil {

@@ -168,11 +168,11 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("clusters", s.clusters.Stop)
-	clusters := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Issuer: issuers.URL, Audit: s.audit, Log: s.log}
-	if err := clusters.Start(ctx); err != nil {
+	provisioner := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Issuer: issuers.URL, Audit: s.audit, Log: s.log}
+	if err := provisioner.Start(ctx); err != nil {
 		return err
 	}
-	s.onStop("provisioning", clusters.Stop)
+	s.onStop("provisioning", provisioner.Stop)
 
 	login := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
 	login.Lifetimes = s.config.Lifetimes
@@ -180,7 +180,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	login.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
 	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, SignIns: s.signIns, Base: set.PublicURL, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log}
-	resources.Providers = []arm.Provider{clusters, &identity.Provider{Users: aks.UsersOf}}
+	resources.Providers = []arm.Provider{provisioner, &identity.Provider{Users: aks.UsersOf}}
 
 	faces := front.Faces{
 		STS: login.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
@@ -201,7 +201,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
 		s.msi.Sweep()
-		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
+		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), provisioner.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
 			s.signIns.Sweep(ctx, time.Now().Add(-cmp.Or(s.config.SignInRetention, defaultRetention))))
 	})
 	s.setReady(nil)
