@@ -170,6 +170,16 @@ func (s *State) InSubscription(subscription directory.ID) []*Cluster {
 	return s.where(func(c *Cluster) bool { return c.Subscription == subscription })
 }
 
+// ofNodeGroup returns the cluster that has a node resource group, by its name in any letter case, or nil.
+func (s *State) ofNodeGroup(subscription directory.ID, group string) *Cluster {
+	for _, c := range s.clusters.All() {
+		if c.Subscription == subscription && strings.EqualFold(c.text("nodeResourceGroup"), group) {
+			return c
+		}
+	}
+	return nil
+}
+
 // where returns the clusters that fit, in the order of their ids.
 func (s *State) where(fits func(*Cluster) bool) []*Cluster {
 	var out []*Cluster

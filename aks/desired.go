@@ -174,6 +174,8 @@ type situation struct {
 	identities   *identity.State
 	mayAssign    func(arm.ResourceID) error // whether the caller may give a user-assigned identity to a resource
 	group        *arm.Group
+	groups       *arm.State
+	clusters     *State
 	subscription *arm.Subscription
 	name         string       // in the caller's spelling
 	guid         directory.ID // of a new cluster
@@ -291,10 +293,34 @@ func (at situation) desiredRest(next, old *Cluster, g *given) (map[string]json.R
 			return nil, invalid("properties."+name, "The value %.100v of 'properties.%s' is invalid: it must be a name of up to 90 characters.", lookup(all, name), name)
 		}
 	}
+	if old == nil {
+		if err := at.nodeGroupFree(lookup(all, "nodeResourceGroup").(string)); err != nil {
+			return nil, err
+		}
+	}
 	if err := at.desiredIssuer(next, old, all.(map[string]any)); err != nil {
 		return nil, err
 	}
 	return encodeAll(all.(map[string]any))
+}
+
+// nodeGroupFree refuses to make a cluster whose node resource group is something already. The group is the cluster's alone, and the kubelets'
+// identity is in it: who may make clusters in one resource group could otherwise take names in another (codes of the service's answers).
+func (at situation) nodeGroupFree(name string) error {
+	refused := func(code, format string, args ...any) error {
+		const remedy = " Choose a name that nothing has, with --node-resource-group."
+		return invalid("properties.nodeResourceGroup", format+remedy, args...).WithCode(code)
+	}
+	if strings.EqualFold(name, at.group.Name) {
+		return refused("NodeResourceGroupSameAsResourceGroup", "The node resource group '%s' is the resource group of the cluster itself, which is not allowed.", name)
+	}
+	if at.groups.Group(at.subscription.ID, name) != nil {
+		return refused("NodeResourceGroupAlreadyExists", "The node resource group '%s' exists already, as a resource group of subscription '%s'.", name, at.subscription.ID)
+	}
+	if at.clusters.ofNodeGroup(at.subscription.ID, name) != nil {
+		return refused("NodeResourceGroupAlreadyExists", "The node resource group '%s' exists already in subscription '%s': it is that of another cluster.", name, at.subscription.ID)
+	}
+	return nil
 }
 
 // defaults are the service's for what az leaves open.

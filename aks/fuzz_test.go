@@ -22,7 +22,7 @@ func FuzzCluster(f *testing.F) {
 	f.Add([]byte(`{"location":"centralus","identity":{"type":"None"},"properties":{"servicePrincipalProfile":{"clientId":"x","Secret":"s"},"networkProfile":{"a":[null,1e400]}}}`))
 	id := directory.MustParseID("11111111-2222-3333-4444-555555555555")
 	at := situation{
-		directory: new(directory.State), group: &arm.Group{Name: "rg"}, subscription: &arm.Subscription{ID: id, Tenant: id}, name: "c", guid: id,
+		directory: new(directory.State), groups: new(arm.State), clusters: new(State), group: &arm.Group{Name: "rg"}, subscription: &arm.Subscription{ID: id, Tenant: id}, name: "c", guid: id,
 		version: DefaultVersion, now: time.Unix(0, 0).UTC(),
 		issuer: func(directory.ID, directory.ID) string { return "https://gatehouse.test/" },
 	}

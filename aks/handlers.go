@@ -134,7 +134,7 @@ func (p *Provisioner) putCluster(w http.ResponseWriter, q *arm.Request) error {
 		}
 		at := situation{
 			directory: directory.In(v), identities: identity.In(v), mayAssign: mayAssign(q, v), group: group, subscription: q.Subscription, name: q.PathValue("cluster"), guid: ids.guid, version: p.version(),
-			issuer: p.Issuer, now: q.Now,
+			groups: arm.In(v), clusters: In(v), issuer: p.Issuer, now: q.Now,
 		}
 		if next, err = desired(at, old, &g); err != nil {
 			return feed.Change{}, err

@@ -183,7 +183,11 @@ func (at situation) assign(c *Cluster, kind string, g *identityGiven) error {
 		return invalid(target, "There are %d user-assigned identities in '%s'; a cluster has exactly one, as az aks create --assign-identity ID gives it.", len(g.assigned), target)
 	}
 	if had := c.Identities.Assigned; len(had) == 1 && strings.EqualFold(had[0].ID, g.assigned[0]) {
-		return nil // also when it was deleted meanwhile: that must not block every other update
+		now := at.identities.ByID(had[0].ID)
+		if now == nil || now.Principal == had[0].Principal {
+			return nil // also when it was deleted meanwhile: that must not block every other update
+		}
+		// It was deleted and made again: that is another identity, which is given as any other is.
 	}
 	u, err := at.userIdentity(c, target, g.assigned[0])
 	if err != nil {
@@ -231,9 +235,8 @@ func (at situation) kubelet(c, old *Cluster, kind string, g *identityGiven, f fr
 		return nil, err
 	}
 	c.Identities.Kubelet, c.Identities.KubeletApp = f.kubelet, f.kubeletApp
-	if at.directory.ManagedIdentityOf(c.kubeletID()) != nil {
-		return nil, fault.New(fault.Conflict, "The identity '%s', which the kubelets are to have, exists already; choose another node resource group, with --node-resource-group.", c.kubeletID()).
-			At("properties.nodeResourceGroup").WithCode("ResourceConflict")
+	if taken := at.directory.ManagedIdentityOf(c.kubeletID()); taken != nil {
+		return nil, fault.New(fault.Internal, "the identity %s exists already as %s, in a node resource group that was free", c.kubeletID(), taken.ID)
 	}
 	return []feed.Record{directory.NewManagedIdentity(directory.ServicePrincipal{
 		ID: f.kubelet, AppID: f.kubeletApp, Tenant: c.Tenant, DisplayName: c.Name + "-agentpool", Resource: c.kubeletID(), Explicit: true, Created: at.now,

@@ -151,8 +151,77 @@ func TestIdentityRefusals(t *testing.T) {
 	w.as("eve", "PUT", path, body).want(403, "LinkedAuthorizationFailed")
 	w.grant(eve.ID, rbac.Contributor, id)
 	w.finish(w.as("eve", "PUT", path, body).want(201))
-	// An identity with the name that the kubelets' is to have.
-	w.as("admin", "PUT", w.sub()+"/resourcegroups/nodes", map[string]any{"location": "centralus"}).want(201)
-	w.as("admin", "PUT", w.sub()+"/resourceGroups/nodes/providers/Microsoft.ManagedIdentity/userAssignedIdentities/n-agentpool", map[string]any{"location": "centralus"}).want(201)
-	w.as("admin", "PUT", w.clusterPath("n"), map[string]any{"location": "centralus", "properties": map[string]any{"nodeResourceGroup": "nodes"}}).want(409, "n-agentpool", "--node-resource-group")
+}
+
+// TestNodeResourceGroup: the node resource group is the cluster's alone, so that who may make clusters takes no names in groups of others.
+func TestNodeResourceGroup(t *testing.T) {
+	w := newWorld(t)
+	w.makeGroup()
+	group := func(name string) answer {
+		return w.as("admin", "PUT", w.sub()+"/resourceGroups/"+name, map[string]any{"location": "centralus"})
+	}
+	group("victim").want(201)
+	bob := w.user("bob")
+	w.grant(bob.ID, rbac.Contributor, w.sub()+"/resourceGroups/rg")
+	put := func(name string, properties map[string]any) answer {
+		return w.as("bob", "PUT", w.clusterPath(name), map[string]any{"location": "centralus", "properties": properties})
+	}
+	nodes := func(name string) map[string]any { return map[string]any{"nodeResourceGroup": name} }
+	w.finish(put("a", nodes("Nodes")).want(201))
+	w.finish(put("b", nil).want(201))
+	for what, c := range map[string]struct {
+		properties map[string]any
+		code       string
+	}{
+		"a resource group":                   {nodes("victim"), "NodeResourceGroupAlreadyExists"},
+		"a resource group in other letters":  {nodes("VICTIM"), "NodeResourceGroupAlreadyExists"},
+		"a property in other letters":        {map[string]any{"NodeResourceGroup": "victim"}, "NodeResourceGroupAlreadyExists"},
+		"the cluster's own":                  {nodes("RG"), "NodeResourceGroupSameAsResourceGroup"},
+		"that of another cluster":            {nodes("nodes"), "NodeResourceGroupAlreadyExists"},
+		"what another cluster has by itself": {nodes("MC_rg_b_centralus"), "NodeResourceGroupAlreadyExists"},
+	} {
+		if a := put("n", c.properties); a.Code != 400 || a.get("error.code") != c.code || a.get("error.target") != "properties.nodeResourceGroup" ||
+			!strings.Contains(a.Body.String(), "--node-resource-group") {
+			t.Errorf("%s: %d %s", what, a.Code, a.Body)
+		}
+	}
+	w.as("admin", "PUT", w.sub()+"/resourceGroups/victim/providers/Microsoft.ManagedIdentity/userAssignedIdentities/n-agentpool", map[string]any{"location": "centralus"}).want(201)
+	w.finish(put("a", nodes("Nodes")).want(200)) // one's own is no other's
+	// Nor is it made later.
+	if a := group("nodes").want(400, "ResourceGroupManagedByMismatch"); !strings.Contains(a.Body.String(), w.clusterPath("a")[len(w.sub())+len("/resourceGroups/"):]) {
+		t.Errorf("the cluster is not named: %s", a.Body)
+	}
+	w.finish(w.as("bob", "DELETE", w.clusterPath("a"), nil).want(202))
+	group("nodes").want(201)
+	group("nodes").want(200)
+}
+
+// TestIdentityMadeAgain: an identity that was deleted and made again is another one, although its id is the same.
+func TestIdentityMadeAgain(t *testing.T) {
+	w := newWorld(t)
+	w.makeGroup()
+	id, first := w.own("plane")
+	bob := w.user("bob")
+	w.grant(bob.ID, rbac.Contributor, w.clusterPath("c"))
+	body := map[string]any{"location": "centralus", "identity": assigned(id)}
+	shown := func(want string) {
+		t.Helper()
+		got := w.as("admin", "GET", w.clusterPath("c"), nil).want(200).get("identity.userAssignedIdentities")
+		if p := at(got.(map[string]any)[id], "principalId"); p != want {
+			t.Errorf("the cluster shows %v, want %s", p, want)
+		}
+	}
+	w.finish(w.as("admin", "PUT", w.clusterPath("c"), body).want(201))
+	w.finish(w.as("bob", "PUT", w.clusterPath("c"), body).want(200)) // what is given already takes no right
+	w.as("admin", "DELETE", id, nil).want(200)
+	w.finish(w.as("bob", "PUT", w.clusterPath("c"), body).want(200))
+	shown(first)
+	_, second := w.own("plane")
+	w.as("admin", "POST", id+"/listAssociatedResources", nil).want(200, `"totalCount":0`)
+	w.as("bob", "PUT", w.clusterPath("c"), body).want(403, "LinkedAuthorizationFailed")
+	w.finish(w.as("bob", "PUT", w.clusterPath("c"), inCentralUS).want(200)) // which does not block other updates
+	shown(first)
+	w.finish(w.as("admin", "PUT", w.clusterPath("c"), body).want(200))
+	shown(second)
+	w.as("admin", "POST", id+"/listAssociatedResources", nil).want(200, `"totalCount":1`)
 }

@@ -91,6 +91,16 @@ func (p *Provisioner) RemoveGroup(v *feed.View, g *arm.Group, by *arm.Operation)
 	return out, len(all) == 0
 }
 
+// ManagerOf implements arm.Provider: node resource groups have nothing in them but the kubelets' identities, which go with the clusters.
+func (p *Provisioner) ManagerOf(v *feed.View, subscription directory.ID, group string) *arm.ResourceID {
+	c := In(v).ofNodeGroup(subscription, group)
+	if c == nil {
+		return nil
+	}
+	id := c.asResource().ID
+	return &id
+}
+
 // leave begins a cluster's deletion, in the place of whatever is being done to it: there is no other way out of a
 // creation that does not end.
 func leave(v *feed.View, c *Cluster, by *arm.Operation) []feed.Record {

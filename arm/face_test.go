@@ -253,6 +253,8 @@ func (m meddler) RemoveGroup(*feed.View, *arm.Group, *arm.Operation) ([]feed.Rec
 	return nil, true
 }
 
+func (m meddler) ManagerOf(*feed.View, directory.ID, string) *arm.ResourceID { return nil }
+
 func TestProvidersAndFeatures(t *testing.T) {
 	w := newWorld(t)
 	token := w.tokenOf("admin")

@@ -59,6 +59,12 @@ func putGroup(w http.ResponseWriter, q *Request) error {
 		old := In(v).Group(q.Subscription.ID, name)
 		made = old == nil
 		if made {
+			for _, p := range q.server.Providers {
+				if by := p.ManagerOf(v, q.Subscription.ID, name); by != nil {
+					return feed.Change{}, fault.New(fault.Invalid, "The resource group '%s' is managed by '%s', and can't be made by anybody else; use another name.", name, by).
+						At("resourceGroupName").WithCode("ResourceGroupManagedByMismatch")
+				}
+			}
 			next = Group{Subscription: q.Subscription.ID, Tenant: q.Subscription.Tenant, Name: name, Location: location, Created: q.Now}
 		} else {
 			if _, err := LiveGroup(v, q.Subscription.ID, name); err != nil {

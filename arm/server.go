@@ -45,6 +45,9 @@ type Provider interface {
 	// RemoveGroup returns what begins the deletion of everything that the provider has in a group. empty: there is
 	// nothing. Otherwise the deletion of the last resource ends in Removed or NotRemoved.
 	RemoveGroup(v *feed.View, g *Group, by *Operation) (records []feed.Record, empty bool)
+
+	// ManagerOf returns the resource that a resource group of this name belongs to, although there is none in the State, or nil.
+	ManagerOf(v *feed.View, subscription directory.ID, group string) *ResourceID
 }
 
 // Resource is what every tracked resource has.

@@ -132,8 +132,8 @@ func (u *User) enforceEnrolled() {
 
 // AddTOTP enrols an authenticator app with a seed that the server made, given a code that the app shows. The id makes a second
 // enrolment of the same form one. It returns recovery codes when these are the user's first second factor.
-func (d *Directory) AddTOTP(ctx context.Context, user, id ID, key []byte, code string) (recovery []string, err error) {
-	return d.enrol(ctx, user, Method{ID: id, Kind: MethodTOTP, Name: "Authenticator app"}, func(p *plan, f *factors) error {
+func (d *Directory) AddTOTP(ctx context.Context, user, id ID, key []byte, code string, shown bool) (recovery []string, err error) {
+	return d.enrol(ctx, user, Method{ID: id, Kind: MethodTOTP, Name: "Authenticator app"}, shown, func(p *plan, f *factors) error {
 		step, ok := totpMatch(key, squeeze(code), p.now)
 		if !ok || len(key) != TOTPSeedSize {
 			return ErrWrongCode
@@ -144,9 +144,9 @@ func (d *Directory) AddTOTP(ctx context.Context, user, id ID, key []byte, code s
 }
 
 // AddPasskey enrols a passkey whose registration has been checked.
-func (d *Directory) AddPasskey(ctx context.Context, user ID, m Method, k Passkey) (recovery []string, err error) {
+func (d *Directory) AddPasskey(ctx context.Context, user ID, m Method, k Passkey, shown bool) (recovery []string, err error) {
 	m.Kind, k.Method = MethodPasskey, m.ID
-	return d.enrol(ctx, user, m, func(_ *plan, f *factors) error {
+	return d.enrol(ctx, user, m, shown, func(_ *plan, f *factors) error {
 		if slices.ContainsFunc(f.Passkeys, func(o Passkey) bool { return bytes.Equal(o.Credential, k.Credential) }) {
 			return fault.New(fault.Conflict, "This passkey has been added already.")
 		}
@@ -155,8 +155,9 @@ func (d *Directory) AddPasskey(ctx context.Context, user ID, m Method, k Passkey
 	})
 }
 
-// enrol adds a method in one write: to the secret, and to the list that everybody sees.
-func (d *Directory) enrol(ctx context.Context, id ID, m Method, add func(*plan, *factors) error) (recovery []string, err error) {
+// enrol adds a method in one write: to the secret, and to the list that everybody sees. Who has a second factor must have shown it, also if the
+// first one was added just now: else a password would do to add another.
+func (d *Directory) enrol(ctx context.Context, id ID, m Method, shown bool, add func(*plan, *factors) error) (recovery []string, err error) {
 	if err := checkText("name", m.Name, true, 64); err != nil {
 		return nil, err
 	}
@@ -164,6 +165,9 @@ func (d *Directory) enrol(ctx context.Context, id ID, m Method, add func(*plan, 
 		user, f, err := p.factorsOf(ctx, id)
 		if err != nil {
 			return err
+		}
+		if user.HasSecondFactor() && !shown {
+			return fault.New(fault.Denied, "This account has a second factor; show it before adding another.")
 		}
 		limit := map[string]int{MethodTOTP: maxTOTP, MethodPasskey: maxPasskeys}[m.Kind]
 		same := 0

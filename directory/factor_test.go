@@ -45,7 +45,7 @@ func (w *world) enrolled(name string) (u *User, key []byte, recovery []string) {
 	key = bytes.Repeat([]byte(name[:1]), TOTPSeedSize)
 	id, err := NewID(w.random())
 	must(w.t, err)
-	recovery, err = w.AddTOTP(w.ctx, u.ID, id, key, TOTPCode(key, w.clock()))
+	recovery, err = w.AddTOTP(w.ctx, u.ID, id, key, TOTPCode(key, w.clock()), true)
 	must(w.t, err)
 	return w.State().User(u.ID), key, recovery
 }
@@ -188,7 +188,7 @@ func TestMFAState(t *testing.T) {
 		t.Errorf("enabled: %s", state(bob))
 	}
 	key := bytes.Repeat([]byte("b"), TOTPSeedSize)
-	_, err := w.AddTOTP(w.ctx, bob.ID, bob.ID, key, TOTPCode(key, w.clock()))
+	_, err := w.AddTOTP(w.ctx, bob.ID, bob.ID, key, TOTPCode(key, w.clock()), true)
 	must(t, err)
 	if state(bob) != MFAEnforced {
 		t.Errorf("enrolled: %s", state(bob))
@@ -212,7 +212,7 @@ func TestEnrolLimits(t *testing.T) {
 	u := w.user("alice")
 	key := bytes.Repeat([]byte("k"), TOTPSeedSize)
 	add := func(n int, code string) error {
-		_, err := w.AddTOTP(w.ctx, u.ID, MustParseID("00000000-0000-4000-8000-00000000000"+strconv.Itoa(n)), key, code)
+		_, err := w.AddTOTP(w.ctx, u.ID, MustParseID("00000000-0000-4000-8000-00000000000"+strconv.Itoa(n)), key, code, true)
 		return err
 	}
 	code := TOTPCode(key, w.clock())
@@ -225,10 +225,10 @@ func TestEnrolLimits(t *testing.T) {
 		must(t, add(n, code))
 	}
 	wantKind(t, "one too many", add(9, code), fault.Invalid)
-	if _, err := w.AddPasskey(w.ctx, u.ID, Method{ID: u.ID, Name: "key"}, Passkey{Credential: []byte("c"), Record: []byte("{}")}); err != nil {
+	if _, err := w.AddPasskey(w.ctx, u.ID, Method{ID: u.ID, Name: "key"}, Passkey{Credential: []byte("c"), Record: []byte("{}")}, true); err != nil {
 		t.Error(err)
 	}
-	_, err := w.AddPasskey(w.ctx, u.ID, Method{ID: w.admin.ID, Name: "key"}, Passkey{Credential: []byte("c"), Record: []byte("{}")})
+	_, err := w.AddPasskey(w.ctx, u.ID, Method{ID: w.admin.ID, Name: "key"}, Passkey{Credential: []byte("c"), Record: []byte("{}")}, true)
 	wantKind(t, "the same passkey again", err, fault.Conflict)
 	must(t, w.UpdateUser(w.ctx, System, u.ID, func(u *User) { u.Enabled = false }))
 	_, err = w.UseCode(w.ctx, u.ID, code)
@@ -243,7 +243,7 @@ func TestEnrolLimits(t *testing.T) {
 func TestPasskeyOnce(t *testing.T) {
 	w := newWorld(t)
 	u := w.user("alice")
-	_, err := w.AddPasskey(w.ctx, u.ID, Method{ID: u.ID, Name: "key"}, Passkey{Credential: []byte("c"), Count: 4, Record: []byte("{}")})
+	_, err := w.AddPasskey(w.ctx, u.ID, Method{ID: u.ID, Name: "key"}, Passkey{Credential: []byte("c"), Count: 4, Record: []byte("{}")}, true)
 	must(t, err)
 	use := func(count uint32, challenge string) error {
 		return w.UsePasskey(w.ctx, u.ID, Passkey{Credential: []byte("c"), Count: count, Record: []byte("{}")}, challenge, w.clock().Add(time.Minute))
@@ -266,7 +266,7 @@ func TestPasskeyOnce(t *testing.T) {
 		t.Errorf("an unknown one: %v", err)
 	}
 	synced := w.user("synced")
-	_, err = w.AddPasskey(w.ctx, synced.ID, Method{ID: synced.ID, Name: "key"}, Passkey{Credential: []byte("s"), Record: []byte("{}")})
+	_, err = w.AddPasskey(w.ctx, synced.ID, Method{ID: synced.ID, Name: "key"}, Passkey{Credential: []byte("s"), Record: []byte("{}")}, true)
 	must(t, err)
 	for _, challenge := range []string{"a", "b"} {
 		must(t, w.UsePasskey(w.ctx, synced.ID, Passkey{Credential: []byte("s"), Record: []byte("{}")}, challenge, w.clock().Add(time.Minute)))

@@ -118,9 +118,17 @@ func indexFederated(list []FederatedCredential, name string) int {
 	return slices.IndexFunc(list, func(c FederatedCredential) bool { return strings.EqualFold(c.Name, name) })
 }
 
-// FindManagedIdentity finds a managed identity by the ARM id of its resource, its client id or object id, or its name, which must be that
-// of one identity only.
-func (s *State) FindManagedIdentity(name string) (*ServicePrincipal, error) {
+// FindManagedIdentity finds a managed identity of a tenant by the ARM id of its resource, its client id or object id, or its name, which must
+// be that of one identity only. A zero tenant leaves open where to look: an id is found in any, and a name in the first.
+func (s *State) FindManagedIdentity(name string, tenant ID) (*ServicePrincipal, error) {
+	sp, err := s.findManagedIdentity(name, tenant)
+	if err == nil && !tenant.IsZero() && sp.Tenant != tenant {
+		return nil, fault.New(fault.Invalid, "the managed identity %s is of tenant %s, not of tenant %s; name its own tenant, or none", sp.Resource, sp.Tenant, tenant)
+	}
+	return sp, err
+}
+
+func (s *State) findManagedIdentity(name string, tenant ID) (*ServicePrincipal, error) {
 	if strings.HasPrefix(name, "/") {
 		if sp := s.ManagedIdentityOf(strings.TrimSuffix(name, "/")); sp != nil {
 			return sp, nil
@@ -129,14 +137,20 @@ func (s *State) FindManagedIdentity(name string) (*ServicePrincipal, error) {
 	}
 	id, err := ParseID(name)
 	byID := err == nil
+	if all := s.Tenants(); tenant.IsZero() && len(all) > 0 {
+		tenant = all[0].ID
+	}
 	var found []*ServicePrincipal
 	for _, sp := range s.ManagedIdentities() {
-		if byID && (sp.AppID == id || sp.ID == id) || !byID && strings.EqualFold(sp.DisplayName, name) {
+		if byID && (sp.AppID == id || sp.ID == id) || !byID && sp.Tenant == tenant && strings.EqualFold(sp.DisplayName, name) {
 			found = append(found, sp)
 		}
 	}
 	switch len(found) {
 	case 0:
+		if !byID {
+			return nil, fault.New(fault.NotFound, "there is no managed identity %.120q in tenant %s; az identity list shows the user-assigned ones", name, tenant)
+		}
 		return nil, fault.New(fault.NotFound, "there is no managed identity %.120q; az identity list shows the user-assigned ones", name)
 	case 1:
 		return found[0], nil

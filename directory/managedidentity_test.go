@@ -59,7 +59,7 @@ func TestManagedIdentityOf(t *testing.T) {
 	if records := w.State().ManagedIdentityRemoval(sp.ID); records != nil {
 		t.Errorf("the removal of an application's service principal: %v", records)
 	}
-	if _, err := w.State().FindManagedIdentity(app.AppID.String()); !fault.Is(err, fault.NotFound) {
+	if _, err := w.State().FindManagedIdentity(app.AppID.String(), ID{}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("an application is found: %v", err)
 	}
 }

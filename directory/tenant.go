@@ -57,15 +57,8 @@ func (d *Directory) CreateTenant(ctx context.Context, n NewTenant, extra func(*T
 		p.put(KindUser, admin.ID.String(), tenant.ID, &admin)
 		p.put(KindRoleAssignment, pair(GlobalAdministrator, admin.ID), tenant.ID, struct{}{})
 		p.putSecret(KindPassword, admin.ID.String(), tenant.ID, hash, noExpiry)
-		for _, app := range FirstParty {
-			id, err := p.newID()
-			if err != nil {
-				return err
-			}
-			p.put(KindServicePrincipal, id.String(), tenant.ID, &ServicePrincipal{
-				ID: id, Tenant: tenant.ID, AppID: app.AppID, DisplayName: app.DisplayName, Type: TypeApplication, Enabled: true,
-				Names: append([]string{app.AppID.String()}, app.IdentifierURIs...), FirstParty: true, Created: p.now,
-			})
+		if err := p.addFirstParty(tenant.ID); err != nil {
+			return err
 		}
 		if extra != nil {
 			more, err := extra(&tenant, &admin)
@@ -81,6 +74,38 @@ func (d *Directory) CreateTenant(ctx context.Context, n NewTenant, extra func(*T
 		return nil, nil, err
 	}
 	return &tenant, &admin, nil
+}
+
+// AddFirstParty gives every tenant the first-party service principals that it lacks: a tenant that an earlier version made has only those
+// of its time. It writes nothing if none is missing, and says how many were.
+func (d *Directory) AddFirstParty(ctx context.Context) (added int, err error) {
+	err = d.update(ctx, System, func(p *plan) error {
+		for _, t := range p.Tenants() {
+			if err := p.addFirstParty(t.ID); err != nil {
+				return err
+			}
+		}
+		added = len(p.change.Records)
+		return nil
+	})
+	return added, err
+}
+
+func (p *plan) addFirstParty(tenant ID) error {
+	for _, app := range FirstParty {
+		if p.ServicePrincipalByName(tenant, app.AppID.String()) != nil {
+			continue
+		}
+		id, err := p.newID()
+		if err != nil {
+			return err
+		}
+		p.put(KindServicePrincipal, id.String(), tenant, &ServicePrincipal{
+			ID: id, Tenant: tenant, AppID: app.AppID, DisplayName: app.DisplayName, Type: TypeApplication, Enabled: true,
+			Names: append([]string{app.AppID.String()}, app.IdentifierURIs...), FirstParty: true, Created: p.now,
+		})
+	}
+	return nil
 }
 
 // AddDomain verifies a further domain for a tenant.

@@ -31,10 +31,10 @@ func (w *world) enrolled(u *directory.User) (app, key directory.ID) {
 	w.t.Helper()
 	app, key = directory.MustParseID("00000000-0000-4000-8000-000000000001"), directory.MustParseID("00000000-0000-4000-8000-000000000002")
 	seed := bytes.Repeat([]byte("s"), directory.TOTPSeedSize)
-	_, err := w.dir.AddTOTP(context.Background(), u.ID, app, seed, directory.TOTPCode(seed, w.clock()))
+	_, err := w.dir.AddTOTP(context.Background(), u.ID, app, seed, directory.TOTPCode(seed, w.clock()), true)
 	must(w.t, err)
 	_, err = w.dir.AddPasskey(context.Background(), u.ID, directory.Method{ID: key, Name: "Blue key", AAGUID: "ee882879-721c-4913-9775-3dfcce97072a"},
-		directory.Passkey{Credential: []byte("c"), Record: []byte("{}")})
+		directory.Passkey{Credential: []byte("c"), Record: []byte("{}")}, true)
 	must(w.t, err)
 	return app, key
 }

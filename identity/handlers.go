@@ -67,7 +67,7 @@ func (p *Provider) putIdentity(w http.ResponseWriter, q *arm.Request) error {
 				Principal: ids[0], Client: ids[1], Tenant: q.Subscription.Tenant, Subscription: q.Subscription.ID,
 				Group: group.Name, Name: name, Location: location, Created: q.Now,
 			}
-			if directory.In(v).ManagedIdentityOf(next.ID()) != nil {
+			if directory.In(v).ManagedIdentityOf(next.ID()) != nil { // of a cluster from before node resource groups had to be free
 				return feed.Change{}, fault.New(fault.Conflict, "The identity '%s' belongs to the kubelets of a cluster whose node resource group is '%s'; choose another name.", name, group.Name).
 					WithCode("ResourceConflict")
 			}

@@ -81,6 +81,9 @@ func (p *Provider) RemoveGroup(v *feed.View, g *arm.Group, _ *arm.Operation) ([]
 	return out, true
 }
 
+// ManagerOf implements arm.Provider.
+func (p *Provider) ManagerOf(*feed.View, directory.ID, string) *arm.ResourceID { return nil }
+
 // operations lists what can be allowed, for az identity list-operations.
 func operations(w http.ResponseWriter, _ *arm.Request) error {
 	var out []any

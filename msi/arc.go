@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +34,7 @@ func (p *endpoint) arc(w http.ResponseWriter, r *http.Request) error {
 	}
 	scheme, content, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok {
-		path, err := p.challenges.make()
+		path, err := p.challenges.name()
 		if err != nil {
 			return err
 		}
@@ -46,13 +47,15 @@ func (p *endpoint) arc(w http.ResponseWriter, r *http.Request) error {
 	return p.token(w, r, q)
 }
 
-// challenges are the key files of an Arc endpoint that have not been used. Each is good for one request, for a minute.
+// challenges are the key files of an Arc endpoint that have not been used. Each is good for one request, within a minute after it was
+// named. When as many are open as there may be, they are named again, in turn: whoever can connect can ask for them, but only this user can
+// read them, so those who can't take none away from those who can.
 type challenges struct {
 	folder string
 	now    func() time.Time
 
 	mu    sync.Mutex
-	open  []challenge // oldest first
+	open  []challenge // the one that was named longest ago first
 	ended bool
 }
 
@@ -73,7 +76,7 @@ func newChallenges(folder string, now func() time.Time) (*challenges, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, unusable(err)
 	}
-	path, err := c.make()
+	path, err := c.name()
 	if err != nil {
 		return nil, unusable(err)
 	}
@@ -81,33 +84,45 @@ func newChallenges(folder string, now func() time.Time) (*challenges, error) {
 	return c, nil
 }
 
-// make writes a new key file and returns its path.
-func (c *challenges) make() (string, error) {
-	content := rand.Text() + rand.Text()
-	path := filepath.Join(c.folder, strings.ToLower(rand.Text())+".key")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", err
-	}
-	_, err = f.WriteString(content)
-	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(path)
-		return "", fmt.Errorf("write a key file: %w", err)
-	}
+// name returns the path of a key file, which it makes if it may.
+func (c *challenges) name() (path string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
-		os.Remove(path)
 		return "", fault.New(fault.Unavailable, "the endpoint is closing")
 	}
-	o := challenge{sum: sha256.Sum256([]byte(content)), path: path, until: c.now().Add(keyLife)}
-	o.timer = time.AfterFunc(keyLife, func() { c.drop(func(other challenge) bool { return other.path == path }) })
-	c.open = append(c.open, o)
-	for len(c.open) > maxChallenges {
-		c.removeLocked(0)
+	c.dropLocked(c.expired)
+	var o challenge
+	if len(c.open) >= maxChallenges {
+		o = c.open[0]
+		c.open = slices.Delete(c.open, 0, 1)
+		o.timer.Stop()
+	} else if o, err = c.write(); err != nil {
+		return "", err
 	}
-	return path, nil
+	o.until = c.now().Add(keyLife)
+	o.timer = time.AfterFunc(keyLife, func() { c.drop(c.expired) })
+	c.open = append(c.open, o)
+	return o.path, nil
 }
+
+// write makes a key file.
+func (c *challenges) write() (o challenge, err error) {
+	content := rand.Text() + rand.Text()
+	o = challenge{sum: sha256.Sum256([]byte(content)), path: filepath.Join(c.folder, strings.ToLower(rand.Text())+".key")}
+	f, err := os.OpenFile(o.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return o, err
+	}
+	_, err = f.WriteString(content)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(o.path)
+		return o, fmt.Errorf("write a key file: %w", err)
+	}
+	return o, nil
+}
+
+func (c *challenges) expired(o challenge) bool { return !c.now().Before(o.until) }
 
 // meet reports whether a content is that of an open challenge, which it uses up.
 func (c *challenges) meet(content string) bool {
@@ -117,7 +132,7 @@ func (c *challenges) meet(content string) bool {
 	for i, o := range c.open {
 		if subtle.ConstantTimeCompare(sum[:], o.sum[:]) == 1 {
 			c.removeLocked(i)
-			return c.now().Before(o.until)
+			return !c.expired(o)
 		}
 	}
 	return false
@@ -126,6 +141,10 @@ func (c *challenges) meet(content string) bool {
 func (c *challenges) drop(which func(challenge) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dropLocked(which)
+}
+
+func (c *challenges) dropLocked(which func(challenge) bool) {
 	for i := len(c.open) - 1; i >= 0; i-- {
 		if which(c.open[i]) {
 			c.removeLocked(i)
@@ -136,7 +155,7 @@ func (c *challenges) drop(which func(challenge) bool) {
 func (c *challenges) removeLocked(i int) {
 	c.open[i].timer.Stop()
 	os.Remove(c.open[i].path) // if somebody else has removed it, all the better
-	c.open = append(c.open[:i:i], c.open[i+1:]...)
+	c.open = slices.Delete(c.open, i, i+1)
 }
 
 // end removes all files, for good.

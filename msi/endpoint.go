@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
@@ -21,13 +20,15 @@ type endpoint struct {
 	identity   directory.ID
 	secret     string
 	challenges *challenges // Arc only
+	refusals   refusals
 	endpoints  *Endpoints
 	server     *http.Server
 }
 
-// called reports whether a name is one of the identity's.
-func (p *endpoint) called(name string) bool {
-	return strings.EqualFold(name, p.Resource) || strings.EqualFold(name, p.Name) || strings.EqualFold(name, p.Client.String())
+// called reports whether a name is one of the identity's. A zero tenant is any.
+func (p *endpoint) called(name string, tenant directory.ID) bool {
+	return (tenant.IsZero() || tenant == p.Tenant) &&
+		(strings.EqualFold(name, p.Resource) || strings.EqualFold(name, p.Name) || strings.EqualFold(name, p.Client.String()))
 }
 
 func (p *endpoint) stop() {
@@ -70,11 +71,17 @@ func (p *endpoint) checked(h web.Handler) web.Handler {
 			return p.refuse(r, fault.Denied, "the request is one for a proxy")
 		}
 		for name := range r.Header {
-			switch lower := strings.ToLower(name); {
-			case strings.HasPrefix(lower, "x-forwarded-") || lower == "forwarded" || lower == "via" || lower == "x-real-ip":
-				return p.refuse(r, fault.Denied, "the header "+name+" shows that the request was forwarded")
-			case lower == "origin" || lower == "referer" || strings.HasPrefix(lower, "sec-fetch-"):
-				return p.refuse(r, fault.Denied, "the header "+name+" shows that the request was sent by a browser")
+			lower := strings.ToLower(name)
+			for _, prefix := range []string{"x-forwarded-", "sec-fetch-"} {
+				if strings.HasPrefix(lower, prefix) {
+					lower = prefix + "*" // the rest is the sender's choice
+				}
+			}
+			switch lower {
+			case "x-forwarded-*", "forwarded", "via", "x-real-ip":
+				return p.refuse(r, fault.Denied, "the header "+lower+" shows that the request was forwarded")
+			case "origin", "referer", "sec-fetch-*":
+				return p.refuse(r, fault.Denied, "the header "+lower+" shows that the request was sent by a browser")
 			}
 		}
 		return h(w, r)
@@ -178,16 +185,6 @@ func answerOf(t *sts.IdentityToken) answer {
 		AccessToken: t.Access, ClientID: t.ClientID.String(), ExpiresIn: life, ExtExpiresIn: life,
 		ExpiresOn: strconv.FormatInt(t.Expires.Unix(), 10), NotBefore: strconv.FormatInt(t.From.Unix(), 10), Resource: t.Resource, TokenType: t.Type,
 	}
-}
-
-// refuse makes the refusal of a request that should not have come, and records it.
-func (p *endpoint) refuse(r *http.Request, kind fault.Kind, why string) *fault.Error {
-	p.endpoints.Audit.Record(audit.Event{
-		Time: p.endpoints.now().UTC(), Request: web.RequestID(r.Context()), Address: web.ClientIP(r).String(), Action: "identity endpoint",
-		Target: p.Resource, Outcome: audit.Denied, Reason: why,
-	})
-	p.endpoints.log().Warn("identity endpoint refused a request", "request", web.RequestID(r.Context()), "identity", p.Resource, "form", p.Form, "reason", why)
-	return fault.New(kind, "%s", why)
 }
 
 // render writes an error in the envelope of the form.

@@ -78,6 +78,7 @@ type Endpoint struct {
 	Resource string       `json:"resource"` // ARM id of what the identity belongs to
 	Name     string       `json:"name"`
 	Client   directory.ID `json:"clientId"`
+	Tenant   directory.ID `json:"tenantId"`
 	Address  string       `json:"address"` // 127.0.0.1:port
 	Since    time.Time    `json:"since"`
 }
@@ -88,10 +89,10 @@ type Opened struct {
 	Secret string `json:"secret"` // empty for Arc, whose secrets are files
 }
 
-// Open opens a listener for an identity, by the name that directory.State.FindManagedIdentity takes. One that is open already is
-// returned again, with its secret: whoever may open it may know that.
-func (e *Endpoints) Open(name string, form Form) (*Opened, error) {
-	sp, err := directory.In(e.Feed.View()).FindManagedIdentity(name)
+// Open opens a listener for an identity, by the name and tenant that directory.State.FindManagedIdentity takes. One that is open already is
+// returned again, with its secret: whoever may open it may know that. Only the owner of the data directory may.
+func (e *Endpoints) Open(name string, tenant directory.ID, form Form) (*Opened, error) {
+	sp, err := directory.In(e.Feed.View()).FindManagedIdentity(name, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -106,13 +107,14 @@ func (e *Endpoints) Open(name string, form Form) (*Opened, error) {
 	e.pruneLocked()
 	k := key{sp.ID, form}
 	if p := e.open[k]; p != nil {
+		e.note(p, owner, "handed out again")
 		return &Opened{p.Endpoint, p.secret}, nil
 	}
 	if len(e.open) >= maxEndpoints {
 		return nil, fault.New(fault.Conflict, "%d identity endpoints are open, which is the most that can be; close one first: gatehouse env --identity NAME --stop", len(e.open))
 	}
 	p := &endpoint{
-		Endpoint: Endpoint{Form: form, Resource: sp.Resource, Name: sp.DisplayName, Client: sp.AppID, Since: e.now().UTC()},
+		Endpoint: Endpoint{Form: form, Resource: sp.Resource, Name: sp.DisplayName, Client: sp.AppID, Tenant: sp.Tenant, Since: e.now().UTC()},
 		identity: sp.ID, endpoints: e,
 	}
 	if form != Arc {
@@ -139,21 +141,23 @@ func (e *Endpoints) Open(name string, form Form) (*Opened, error) {
 		e.open = map[key]*endpoint{}
 	}
 	e.open[k] = p
-	e.note(p, "opened")
+	e.note(p, owner, "opened")
 	return &Opened{p.Endpoint, p.secret}, nil
 }
 
 // Close closes the listeners of an identity; an empty form closes those of all forms. It returns which were open; if none was, that
-// is fault.NotFound. The name may be one that Open took, also if the identity has been deleted since.
-func (e *Endpoints) Close(name string, form Form) ([]Endpoint, error) {
-	sp, missing := directory.In(e.Feed.View()).FindManagedIdentity(name)
+// is fault.NotFound. Name and tenant may be those that Open took, also if the identity has been deleted since. Only the owner of the data
+// directory may.
+func (e *Endpoints) Close(name string, tenant directory.ID, form Form) ([]Endpoint, error) {
+	dir := directory.In(e.Feed.View())
+	sp, missing := dir.FindManagedIdentity(name, tenant)
 	if missing != nil && !fault.Is(missing, fault.NotFound) {
 		return nil, missing // several have the name
 	}
 	e.mu.Lock()
 	var ended []*endpoint
 	for k, p := range e.open {
-		if (form == "" || k.form == form) && (sp != nil && sp.ID == k.identity || sp == nil && p.called(name)) {
+		if (form == "" || k.form == form) && (sp != nil && sp.ID == k.identity || sp == nil && dir.ServicePrincipal(k.identity) == nil && p.called(name, tenant)) {
 			ended = append(ended, p)
 			delete(e.open, k)
 		}
@@ -168,7 +172,7 @@ func (e *Endpoints) Close(name string, form Form) ([]Endpoint, error) {
 	out := describe(ended)
 	for _, p := range ended {
 		p.stop()
-		e.note(p, "closed")
+		e.note(p, owner, "closed")
 	}
 	return out, nil
 }
@@ -204,11 +208,17 @@ func (e *Endpoints) Shutdown(context.Context) error {
 	return nil
 }
 
-// note records that an endpoint was opened or closed.
-func (e *Endpoints) note(p *endpoint, what string) {
+// Who opens and closes endpoints, as an audit event's address. Neither has an account.
+const (
+	owner     = "control socket" // of the data directory
+	ourselves = ""
+)
+
+// note records what has become of an endpoint. The secret of one that is handed out again serves as well as that of a new one.
+func (e *Endpoints) note(p *endpoint, by, what string) {
 	e.Audit.Record(audit.Event{
-		Time: e.now().UTC(), Action: "identity endpoint", Actor: p.identity.String(), Target: p.Resource, Outcome: audit.Allowed,
-		Details: map[string]string{"change": what, "form": string(p.Form), "address": p.Address},
+		Time: e.now().UTC(), Tenant: p.Tenant.String(), Address: by, Action: "identity endpoint", Target: p.Resource, Outcome: audit.Allowed,
+		Details: map[string]string{"change": what, "identity": p.identity.String(), "form": string(p.Form), "address": p.Address},
 	})
 	e.log().Info("identity endpoint "+what, "identity", p.Resource, "form", p.Form, "address", p.Address)
 }
@@ -219,7 +229,7 @@ func (e *Endpoints) pruneLocked() {
 		if dir.ServicePrincipal(k.identity) == nil {
 			delete(e.open, k)
 			p.stop()
-			e.note(p, "closed")
+			e.note(p, ourselves, "closed, as the identity is gone")
 		}
 	}
 }

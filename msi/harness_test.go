@@ -122,7 +122,7 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) open(name string, form Form) *Opened {
 	w.Helper()
-	o, err := w.ends.Open(name, form)
+	o, err := w.ends.Open(name, directory.ID{}, form)
 	w.must(err)
 	return o
 }

@@ -53,7 +53,7 @@ func (p *endpoint) asProxy(here http.Handler) http.Handler {
 		case r.URL.Host == imdsHost || r.URL.Host == imdsHost+":80":
 			here.ServeHTTP(w, r)
 		case addressed(r.URL.Hostname()):
-			p.render(w, r, p.refuse(r, fault.Denied, "there is nothing at "+r.URL.Hostname()+" for this proxy"))
+			p.render(w, r, p.refuse(r, fault.Denied, "of the link-local and loopback addresses, this proxy answers for "+imdsHost+" only"))
 		default:
 			elsewhere.ServeHTTP(w, r)
 		}

@@ -2,16 +2,19 @@ package msi
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-k8s/gatehouse/audit"
 	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 )
@@ -196,6 +199,32 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
+// TestFlood: whoever sends what is refused writes a line a minute for each reason, however many requests there are and whatever is in them.
+func TestFlood(t *testing.T) {
+	w := newWorld(t)
+	o, imds := w.open("robot", AppService), w.open("robot", IMDS)
+	for range 2 {
+		for i := range 50 {
+			w.send(o.Address, appServiceRequest(o)+"\nReferer: http://evil.example/")
+			w.send(o.Address, fmt.Sprintf("%s\nX-Forwarded-%d: a", appServiceRequest(o), i))
+			w.send(imds.Address, fmt.Sprintf("GET http://169.254.1.%d/ HTTP/1.1\nHost: a\nProxy-Authorization: %s", i, basic(ProxyUser, imds.Secret)))
+		}
+		w.pass(time.Minute)
+	}
+	if s := w.send(o.Address, appServiceRequest(o)); s.status != http.StatusOK {
+		t.Errorf("after the flood: %d %s", s.status, s.raw)
+	}
+	logged := w.log.String()
+	w.must(w.events.Close())
+	w.events = nil
+	if n := strings.Count(w.read(w.audited), `"outcome":"denied"`); n != 2*3 {
+		t.Errorf("%d refusals are audited, want one of each kind in each minute", n)
+	}
+	if n, again := strings.Count(logged, "refused a request"), strings.Count(logged, "passedOver=49"); n != 2*3 || again != 3 {
+		t.Errorf("%d refusals are logged, %d of them with the number of those passed over", n, again)
+	}
+}
+
 // TestAudiences: the resource of a request becomes the audience that the resource expects.
 func TestAudiences(t *testing.T) {
 	w := newWorld(t)
@@ -300,7 +329,7 @@ func TestNames(t *testing.T) {
 		"robot": {kind: fault.Conflict}, "": {kind: fault.NotFound}, "nobody": {kind: fault.NotFound}, "/": {kind: fault.NotFound},
 		"/subscriptions/x": {kind: fault.NotFound}, w.tenant.ID.String(): {kind: fault.NotFound}, directory.AKSServer.String(): {kind: fault.NotFound},
 	} {
-		o, err := w.ends.Open(name, AppService)
+		o, err := w.ends.Open(name, directory.ID{}, AppService)
 		switch {
 		case c.want == "" && !fault.Is(err, c.kind):
 			t.Errorf("%q: %v, want %s", name, err, c.kind)
@@ -310,14 +339,92 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %v does not name them", name, err)
 		}
 	}
-	if _, err := w.ends.Close("robot", ""); !fault.Is(err, fault.Conflict) || len(w.ends.List()) != 3 {
+	if _, err := w.ends.Close("robot", directory.ID{}, ""); !fault.Is(err, fault.Conflict) || len(w.ends.List()) != 3 {
 		t.Errorf("closing one of two: %v, %d are open", err, len(w.ends.List()))
 	}
 	if _, err := ParseForm("vm"); !fault.Is(err, fault.Invalid) {
 		t.Error(err)
 	}
-	if _, err := w.ends.Open(robotID, Arc); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "user-assigned") {
+	if _, err := w.ends.Open(robotID, directory.ID{}, Arc); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "user-assigned") {
 		t.Error(err)
+	}
+}
+
+// TestTenants: two tenants have identities of one name.
+func TestTenants(t *testing.T) {
+	w := newWorld(t)
+	w.pass(time.Second)
+	first := w.tenant.ID
+	second, _, err := w.dir.CreateTenant(w.ctx, directory.NewTenant{DisplayName: "Second", Domain: "second.test", AdminName: "admin", Password: "Correct-Horse-7"}, nil)
+	w.must(err)
+	w.tenant = second
+	theirs := strings.Replace(robotID, "0e1e0d1c", "5ec01d00", 1)
+	robot := w.identity("robot", theirs, true)
+	for _, c := range []struct {
+		name   string
+		tenant directory.ID
+		kind   fault.Kind
+		want   string
+	}{
+		{name: "robot", want: robotID}, {name: "robot", tenant: first, want: robotID}, {name: "Robot", tenant: second.ID, want: theirs},
+		{name: "c1", want: clusterID}, {name: "c1", tenant: second.ID, kind: fault.NotFound},
+		{name: theirs, want: theirs}, {name: theirs, tenant: second.ID, want: theirs}, {name: theirs, tenant: first, kind: fault.Invalid},
+		{name: robot.AppID.String(), want: theirs}, {name: robot.AppID.String(), tenant: second.ID, want: theirs}, {name: robot.AppID.String(), tenant: first, kind: fault.Invalid},
+		{name: robot.ID.String(), tenant: first, kind: fault.Invalid}, {name: robotID, tenant: second.ID, kind: fault.Invalid},
+	} {
+		switch o, err := w.ends.Open(c.name, c.tenant, AppService); {
+		case c.want == "" && !fault.Is(err, c.kind):
+			t.Errorf("%q in %s: %v, want %s", c.name, c.tenant, err, c.kind)
+		case c.want != "" && (err != nil || o.Resource != c.want):
+			t.Errorf("%q in %s: %+v %v, want %s", c.name, c.tenant, o, err, c.want)
+		}
+	}
+	if _, err := w.ends.Close(theirs, first, ""); !fault.Is(err, fault.Invalid) {
+		t.Errorf("closing another tenant's: %v", err)
+	}
+	closes := func(tenant directory.ID, want string) {
+		t.Helper()
+		if closed, err := w.ends.Close("robot", tenant, ""); err != nil || len(closed) != 1 || closed[0].Resource != want {
+			t.Errorf("%+v %v, want %s", closed, err, want)
+		}
+	}
+	closes(directory.ID{}, robotID)
+	w.write(directory.In(w.feed.View()).ManagedIdentityRemoval(w.robot.ID)...)
+	if _, err := w.ends.Close("robot", directory.ID{}, ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("the name of a deleted identity closes that of another tenant: %v", err)
+	}
+	w.write(directory.In(w.feed.View()).ManagedIdentityRemoval(robot.ID)...)
+	if _, err := w.ends.Close("robot", first, ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("closing another tenant's that is gone: %v", err)
+	}
+	closes(second.ID, theirs)
+}
+
+// TestAudit: each time that a secret is handed out is on record, with who did it: the owner of the control socket, and never the identity.
+func TestAudit(t *testing.T) {
+	w := newWorld(t)
+	w.open("robot", AppService)
+	w.open("robot", AppService)
+	_, err := w.ends.Close("robot", directory.ID{}, "")
+	w.must(err)
+	w.open("c1", IMDS)
+	w.write(directory.In(w.feed.View()).ManagedIdentityRemoval(w.system.ID)...)
+	w.ends.Sweep()
+	w.must(w.events.Close())
+	w.events = nil
+	var got []string
+	for line := range strings.Lines(w.read(w.audited)) {
+		var e audit.Event
+		w.must(json.Unmarshal([]byte(line), &e))
+		got = append(got, strings.Join([]string{e.Details["change"], e.Target, e.Details["identity"], e.Tenant, e.Actor, e.Address}, "|"))
+	}
+	robot, system := robotID+"|"+w.robot.ID.String()+"|"+w.tenant.ID.String()+"|", clusterID+"|"+w.system.ID.String()+"|"+w.tenant.ID.String()+"|"
+	want := []string{
+		"opened|" + robot + "|control socket", "handed out again|" + robot + "|control socket", "closed|" + robot + "|control socket",
+		"opened|" + system + "|control socket", "closed, as the identity is gone|" + system + "|",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 
@@ -331,7 +438,7 @@ func TestLife(t *testing.T) {
 	if imds.Secret == first.Secret || imds.Address == first.Address {
 		t.Error("two forms share something")
 	}
-	if closed, err := w.ends.Close("robot", IMDS); err != nil || len(closed) != 1 || closed[0].Form != IMDS {
+	if closed, err := w.ends.Close("robot", directory.ID{}, IMDS); err != nil || len(closed) != 1 || closed[0].Form != IMDS {
 		t.Errorf("%+v %v", closed, err)
 	}
 	if _, err := http.Get("http://" + imds.Address); err == nil {
@@ -340,15 +447,15 @@ func TestLife(t *testing.T) {
 	if again := w.open("robot", IMDS); again.Secret == imds.Secret {
 		t.Error("a closed endpoint's secret came again")
 	}
-	if closed, err := w.ends.Close(w.robot.AppID.String(), ""); err != nil || len(closed) != 2 {
+	if closed, err := w.ends.Close(w.robot.AppID.String(), directory.ID{}, ""); err != nil || len(closed) != 2 {
 		t.Errorf("%+v %v", closed, err)
 	}
-	if _, err := w.ends.Close("robot", ""); !fault.Is(err, fault.NotFound) {
+	if _, err := w.ends.Close("robot", directory.ID{}, ""); !fault.Is(err, fault.NotFound) {
 		t.Error(err)
 	}
 	w.open("robot", AppService)
 	w.write(directory.In(w.feed.View()).ManagedIdentityRemoval(w.robot.ID)...)
-	if closed, err := w.ends.Close("robot", ""); err != nil || len(closed) != 1 {
+	if closed, err := w.ends.Close("robot", directory.ID{}, ""); err != nil || len(closed) != 1 {
 		t.Errorf("of a deleted identity: %+v %v", closed, err)
 	}
 	for i := range maxEndpoints {
@@ -359,14 +466,14 @@ func TestLife(t *testing.T) {
 			w.open(sp.Resource, AppService)
 		}
 	}
-	if _, err := w.ends.Open("c1", AppService); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "--stop") {
+	if _, err := w.ends.Open("c1", directory.ID{}, AppService); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "--stop") {
 		t.Errorf("one too many: %v", err)
 	}
 	w.must(w.ends.Shutdown(w.ctx))
 	if got := w.ends.List(); len(got) != 0 {
 		t.Errorf("after the stop: %+v", got)
 	}
-	if _, err := w.ends.Open("c1", AppService); !fault.Is(err, fault.Unavailable) {
+	if _, err := w.ends.Open("c1", directory.ID{}, AppService); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after the stop: %v", err)
 	}
 }
@@ -385,17 +492,10 @@ func TestArcKeys(t *testing.T) {
 	if s := w.send(o.Address, arcRequest(o, "Authorization: Basic "+late+"\n")); s.status != http.StatusUnauthorized {
 		t.Errorf("late: %d %s", s.status, s.raw)
 	}
-	first := w.challenge(o)
-	for range maxChallenges {
-		w.challenge(o)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("a file that is too old is left: %v", err)
 	}
-	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != maxChallenges {
-		t.Errorf("%d files, %v", len(left), err)
-	}
-	if _, err := os.Stat(first); !os.IsNotExist(err) {
-		t.Errorf("the oldest is left: %v", err)
-	}
-	_, err = w.ends.Close("c1", Arc)
+	_, err = w.ends.Close("c1", directory.ID{}, Arc)
 	w.must(err)
 	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != 0 {
 		t.Errorf("%d files are left, %v", len(left), err)
@@ -403,8 +503,53 @@ func TestArcKeys(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	w.must(os.WriteFile(file, nil, 0o600))
 	w.ends.Keys = file
-	if _, err := w.ends.Open("c1", Arc); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "sudo install") {
+	if _, err := w.ends.Open("c1", directory.ID{}, Arc); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "sudo install") {
 		t.Errorf("a folder that cannot be: %v", err)
+	}
+}
+
+// TestArcStrangers: a user of this machine who can't read key files asks for them without end, and those who can get their tokens all the same.
+func TestArcStrangers(t *testing.T) {
+	w := newWorld(t)
+	o := w.open("c1", Arc)
+	flood := func() {
+		for range 2 * maxChallenges {
+			w.challenge(o)
+		}
+	}
+	redeem := func(what, path string, status int) {
+		t.Helper()
+		content, err := os.ReadFile(path)
+		w.must(err)
+		for _, want := range []int{status, http.StatusUnauthorized} { // once
+			if s := w.send(o.Address, arcRequest(o, "Authorization: Basic "+string(content)+"\n")); s.status != want {
+				t.Errorf("%s: %d, want %d: %s", what, s.status, want, s.raw)
+			}
+		}
+	}
+	before := w.challenge(o)
+	flood()
+	redeem("named before the flood", before, http.StatusOK)
+	flood()
+	one, two := w.challenge(o), w.challenge(o)
+	if one == two {
+		t.Error("two programs at the same time were sent to one file")
+	}
+	redeem("named in the flood", one, http.StatusOK)
+	redeem("named to another program in the flood", two, http.StatusOK)
+	flood()
+	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != maxChallenges {
+		t.Errorf("%d files, %v", len(left), err)
+	}
+	w.pass(keyLife - time.Second)
+	again := w.challenge(o)
+	w.pass(keyLife - time.Second)
+	redeem("an old file that was named a moment ago", again, http.StatusOK)
+	if left := w.challenge(o); left == again {
+		t.Error("a file that was used is named again")
+	}
+	if left, err := os.ReadDir(w.ends.Keys); err != nil || len(left) != 1 {
+		t.Errorf("%d files after the flood, %v", len(left), err)
 	}
 }
 
@@ -450,7 +595,7 @@ func TestTogether(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 5 {
-				o, err := w.ends.Open("robot", AppService)
+				o, err := w.ends.Open("robot", directory.ID{}, AppService)
 				if err != nil {
 					t.Error(err)
 					return
@@ -468,19 +613,19 @@ func TestTogether(t *testing.T) {
 						t.Errorf("%d", res.StatusCode)
 					}
 				}
-				if a, err := w.ends.Open("c1", Arc); err == nil {
+				if a, err := w.ends.Open("c1", directory.ID{}, Arc); err == nil {
 					if res, err := client.Get("http://" + a.Address + "/metadata/identity/oauth2/token"); err == nil {
 						res.Body.Close()
 					}
 				}
 				w.ends.List()
 				w.ends.Sweep()
-				w.ends.Close("robot", "")
+				w.ends.Close("robot", directory.ID{}, "")
 			}
 		})
 	}
 	all.Wait()
-	if _, err := w.ends.Close("c1", ""); err != nil {
+	if _, err := w.ends.Close("c1", directory.ID{}, ""); err != nil {
 		t.Error(err)
 	}
 	if got := w.ends.List(); len(got) != 0 {

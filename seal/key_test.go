@@ -3,10 +3,14 @@ package seal
 import (
 	"bytes"
 	"context"
+	"errors"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/feed"
+	"github.com/gatehouse-k8s/gatehouse/internal/kms"
 )
 
 // FuzzOpen: a body that opens is one that was sealed, for this record, and comes back as it was.
@@ -71,4 +75,23 @@ type one struct{ body []byte }
 
 func (o one) Secret(_ context.Context, kind feed.Kind, key string) (feed.Secret, error) {
 	return feed.Secret{Record: feed.Record{Kind: kind, Key: key, Body: o.body}}, nil
+}
+
+// TestPatience: tries that hang take no longer together than the patience; without any there is one, for which only the caller's limit holds.
+func TestPatience(t *testing.T) {
+	for patience, want := range map[time.Duration]time.Duration{0: defaultPatience, time.Minute: time.Minute, time.Second: time.Second, -1: 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &Log{options: Options{Patience: patience, Logger: slog.New(slog.DiscardHandler)}}
+			began := time.Now()
+			err := l.patiently(t.Context(), func(ctx context.Context) error {
+				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+				defer cancel()
+				<-ctx.Done() // as a plugin that accepts and does not answer
+				return kms.ErrUnavailable
+			})
+			if took := time.Since(began); took != want || !errors.Is(err, kms.ErrUnavailable) {
+				t.Errorf("patience %s: it took %s, want %s (%v)", patience, took, want, err)
+			}
+		})
+	}
 }

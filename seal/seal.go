@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ const (
 type Options struct {
 	Master   Source
 	Old      Source           // the master key before, which Master replaces; zero: none
+	Encrypt  bool             // take over secrets in plain also where they may have been put in place of sealed ones
 	Patience time.Duration    // how long to wait for a KMS plugin that is not ready; zero: 15 s, negative: not at all
 	Now      func() time.Time // zero: time.Now
 	Logger   *slog.Logger     // zero: slog.Default
@@ -51,7 +53,9 @@ type Log struct {
 var _ feed.Log = (*Log)(nil)
 
 // Open returns the store with its secrets readable. A store that holds no data key yet gets one, and what it holds in plain is
-// sealed with it in the same transaction. With the wrong master key, or none, nothing is changed and the error says which is missed.
+// sealed with it in the same transaction, if nobody can have sealed the store before: an own file is made just now, or Encrypt says so.
+// Else whoever can write to the database could take the data key out and put secrets of his own in. With secrets that are not
+// to be trusted, the wrong master key or none, nothing is changed and the error says what is missed.
 func Open(ctx context.Context, s Store, o Options) (*Log, error) {
 	l := &Log{Log: s, store: s, options: o}
 	if err := errors.Join(l.options.Master.take(), l.options.Old.take()); err != nil {
@@ -77,6 +81,9 @@ func (l *Log) unlock(ctx context.Context) error {
 			return err
 		}
 		record, body, err = readRecord(ctx, l.store)
+	}
+	if err == nil && l.options.Encrypt {
+		l.logger().Warn("--encrypt-database has done its work: leave it out, or secrets that somebody puts into the database in plain may be taken over at a start")
 	}
 	if err != nil {
 		return err
@@ -133,7 +140,8 @@ var errBegun = errors.New("the store is sealed already")
 // begin makes the first data key and, for an own file, the master key.
 func (l *Log) begin(ctx context.Context) (err error) {
 	l.master, err = l.options.Master.load()
-	if errors.Is(err, errNoKey) && l.options.Master.own {
+	first := errors.Is(err, errNoKey) && l.options.Master.own
+	if first {
 		l.master, err = makeLocal(l.options.Master)
 	}
 	if err != nil {
@@ -143,6 +151,7 @@ func (l *Log) begin(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	found := 0
 	err = l.store.Write(ctx, func(tx feed.Tx) error {
 		if _, _, err := readRecord(ctx, tx); !errors.Is(err, feed.ErrNoSecret) {
 			return errors.Join(errBegun, err)
@@ -151,18 +160,30 @@ func (l *Log) begin(ctx context.Context) (err error) {
 			if isSealed(s.Body) {
 				return s, fmt.Errorf("%s holds sealed secrets but not the data key that opens them; restore the last backup of the database", l.store)
 			}
+			if !l.expired(s) {
+				found++
+			}
 			fresh.Scrub, fresh.Plain = true, true
 			return s, nil
 		})
 		if err != nil {
 			return err
 		}
+		if found > 0 && !first && !l.options.Encrypt {
+			return fmt.Errorf("%s holds secrets in plain (%d), and %s may have sealed it before: if an earlier version that did not encrypt has written them, "+
+				"or the first start of this version was cut short, start once with --encrypt-database; if not, somebody has changed the database: restore the last backup",
+				l.store, found, l.master)
+		}
 		return l.master.keep() // while nobody else can begin, and before anything is sealed under it
 	})
-	if err == nil {
-		l.key.Store(fresh)
+	if err != nil {
+		return err
 	}
-	return err
+	l.key.Store(fresh)
+	if found > 0 {
+		l.logger().Warn("the database held secrets in plain, which were taken over and are encrypted now", "secrets", found)
+	}
+	return nil
 }
 
 // replace seals everything under a new data key, in one transaction, if due says so of the present one.
@@ -178,7 +199,14 @@ func (l *Log) replace(ctx context.Context, due func(*dataKey) bool, scrub bool) 
 			return err
 		}
 		fresh.Scrub, fresh.Plain = scrub || key.Scrub, key.Plain
-		return l.rewrite(ctx, tx, fresh, key.open)
+		return l.rewrite(ctx, tx, fresh, func(s feed.Secret) (feed.Secret, error) {
+			plain, err := key.open(s)
+			if err != nil {
+				err = fmt.Errorf("%w; either a server of an older version still runs on this database and wrote it (stop that one), or the row is damaged; "+
+					"where what it holds can be made anew, this row alone may be deleted from the table secrets", err)
+			}
+			return plain, err
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("seal the secrets in %s under a new data key: %w", l.store, err)
@@ -189,7 +217,7 @@ func (l *Log) replace(ctx context.Context, due func(*dataKey) bool, scrub bool) 
 	return nil
 }
 
-// rewrite seals every secret, and keeps the key with them.
+// rewrite seals every secret, and keeps the key with them. What has expired goes, whether it opens or not: nobody reads it any more.
 func (l *Log) rewrite(ctx context.Context, tx feed.Tx, under *dataKey, open func(feed.Secret) (feed.Secret, error)) error {
 	var all feed.Change
 	err := tx.EachSecret(ctx, func(s feed.Secret) error {
@@ -197,10 +225,15 @@ func (l *Log) rewrite(ctx context.Context, tx feed.Tx, under *dataKey, open func
 			return nil
 		}
 		plain, err := open(s)
-		if err != nil {
+		switch {
+		case l.expired(s):
+			s.Body = nil
+			all.Secrets = append(all.Secrets, s)
+		case err != nil:
 			return err
+		default:
+			all.Secrets = append(all.Secrets, under.seal(plain))
 		}
-		all.Secrets = append(all.Secrets, under.seal(plain))
 		return nil
 	})
 	if err != nil {
@@ -409,7 +442,7 @@ func (t *tx) seal(ctx context.Context, secrets []feed.Secret) ([]feed.Secret, er
 
 // unwrap opens a data key, and waits for a plugin that is not ready.
 func (l *Log) unwrap(ctx context.Context, r keyRecord, m master) (key *dataKey, err error) {
-	err = l.patiently(ctx, func() error {
+	err = l.patiently(ctx, func(ctx context.Context) error {
 		key, err = r.unwrap(ctx, m)
 		return err
 	})
@@ -418,38 +451,48 @@ func (l *Log) unwrap(ctx context.Context, r keyRecord, m master) (key *dataKey, 
 
 // newKey makes a data key, and waits for a plugin that is not ready.
 func (l *Log) newKey(ctx context.Context) (key *dataKey, err error) {
-	err = l.patiently(ctx, func() error {
+	err = l.patiently(ctx, func(ctx context.Context) error {
 		key, err = newDataKey(ctx, l.master, l.now())
 		return err
 	})
 	return key, err
 }
 
-// patiently repeats what fails because a KMS plugin is not ready: on a machine that boots, it may start after us.
-func (l *Log) patiently(ctx context.Context, try func() error) error {
-	patience := l.options.Patience
-	if patience == 0 {
-		patience = defaultPatience
+// patiently repeats what fails because a KMS plugin is not ready: on a machine that boots, it may start after us. Together the
+// tries take no longer than the patience.
+func (l *Log) patiently(ctx context.Context, try func(context.Context) error) error {
+	patience := cmp.Or(l.options.Patience, defaultPatience)
+	if patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	said := false
 	for {
-		err := try()
+		err := try(ctx)
 		if !errors.Is(err, kms.ErrUnavailable) {
 			return err
 		}
-		if !said && ctx.Err() == nil {
+		if patience < 0 || ctx.Err() != nil {
+			return impatient(err)
+		}
+		if !said {
 			l.logger().Warn("waiting for the KMS plugin", "for", patience, "err", err)
 			said = true
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; start it, or name another master key with --master-key", err)
+			return impatient(err)
 		case <-time.After(retryPause):
 		}
 	}
 }
+
+func impatient(err error) error {
+	return fmt.Errorf("%w; start it, or name another master key with --master-key", err)
+}
+
+func (l *Log) expired(s feed.Secret) bool { return !s.Expires.IsZero() && !s.Expires.After(l.now()) }
 
 func (l *Log) now() time.Time {
 	if l.options.Now != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,6 +123,107 @@ func TestWithoutItsDataKey(t *testing.T) {
 		t.Errorf("it was changed: %v", after)
 	}
 }
+
+// TestPlaintextInPlaceOfSealedSecrets: somebody who can write to the database takes the data key and the sealed secrets out and puts his
+// own in. With any source of the master key they are refused, and nothing is changed.
+func TestPlaintextInPlaceOfSealedSecrets(t *testing.T) {
+	plugin := kmstest.Start(t)
+	for name, source := range map[string]func(*bench) seal.Source{
+		"own file": (*bench).own, "named file": first, "plugin": func(b *bench) seal.Source { return b.source("kms:unix://" + plugin.Socket) },
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			onBoth(t, func(b *bench) {
+				a := b.must(options(source(b)))
+				put(b, a, secret("password", "the right hash"))
+				put(b, a.below, secret("password", "the attacker's hash"), feed.Secret{Record: feed.Record{Kind: "seal/key", Key: "data"}})
+				before := stored(b, a.below)
+				_, err := b.open(options(source(b)))
+				if err == nil {
+					b.Fatal("the attacker's secrets were taken over")
+				}
+				for _, want := range []string{"holds secrets in plain (1)", "--encrypt-database", "restore the last backup", a.below.String()} {
+					if !strings.Contains(err.Error(), want) {
+						b.Errorf("want %q in %v", want, err)
+					}
+				}
+				after := stored(b, a.below)
+				if len(after) != 1 || !bytes.Equal(after["test/secret password"].Body, before["test/secret password"].Body) {
+					b.Errorf("the refusal changed the database: %v", after)
+				}
+			})
+		})
+	}
+}
+
+// TestEncryptOnce: with a master key from elsewhere, a database of an earlier version is sealed only by who says so, and the log
+// tells how much was taken over, and later that the word is not needed any more.
+func TestEncryptOnce(t *testing.T) {
+	b := newBench(t, storetest.SQLite)
+	want := b.plaintexts()
+	var lines bytes.Buffer
+	o := options(first(b))
+	o.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+	if _, err := b.open(o); err == nil || !strings.Contains(err.Error(), "--encrypt-database") {
+		t.Errorf("got %v", err)
+	}
+	o.Encrypt = true
+	b.wantAll(b.must(o), want)
+	if said := fmt.Sprintf("level=WARN msg=\"the database held secrets in plain, which were taken over and are encrypted now\" secrets=%d\n", len(want)); !strings.HasSuffix(lines.String(), said) {
+		t.Errorf("the log has no %q: %s", said, &lines)
+	}
+	lines.Reset()
+	b.must(o)
+	if !strings.Contains(lines.String(), "leave it out") {
+		t.Errorf("the log does not say that the flag is not needed: %s", &lines)
+	}
+	lines.Reset()
+	o.Encrypt = false
+	b.wantAll(b.must(o), want)
+	if lines.Len() > 0 {
+		t.Errorf("the log says %s", &lines)
+	}
+}
+
+// TestOneRowThatDoesNotOpen: it keeps the data key and the master key from being replaced for no longer than it lives, and can be
+// found and deleted by what the error says.
+func TestOneRowThatDoesNotOpen(t *testing.T) {
+	onBoth(t, func(b *bench) {
+		old := b.keyFile("first", 1)
+		change := options(b.keyFile("second", 2))
+		change.Old = old
+		a := b.must(options(old))
+		stray := secret("stray", "of a replica that does not encrypt")
+		put(b, a, secret("password", "hash"))
+		put(b, a.below, stray)
+		for name, err := range map[string]error{"a roll": a.Roll(b.Context()), "a change of the master key": second(b.open(change))} {
+			if err == nil {
+				b.Fatalf("%s seals what somebody put in", name)
+			}
+			for _, want := range []string{`test/secret "stray"`, "older version", "damaged", "this row alone may be deleted"} {
+				if !strings.Contains(err.Error(), want) {
+					b.Errorf("%s: want %q in %v", name, want, err)
+				}
+			}
+		}
+		wantSecret(b, a, "password", "hash")
+
+		gone := stray
+		gone.Body = nil
+		put(b, a.below, gone)
+		b.try(a.Roll(b.Context()))
+
+		stray.Expires = epoch
+		put(b, a.below, stray)
+		b.try(a.Roll(b.Context()))
+		if _, there := stored(b, a.below)["test/secret stray"]; there {
+			b.Error("a row that has expired is still there")
+		}
+		put(b, a.below, stray)
+		wantSecret(b, b.must(change), "password", "hash")
+	})
+}
+
+func second(_ *replica, err error) error { return err }
 
 func TestAPlanCannotTouchTheDataKey(t *testing.T) {
 	b := newBench(t, storetest.SQLite)
@@ -247,7 +349,18 @@ func TestKilledWhileSealing(t *testing.T) {
 				t.Fatalf("the scrub was noted: %v", done)
 			}
 			b.try(killed.DB.Close())
-			a := b.must(options(b.own()))
+			again := options(b.own())
+			if name == "before the commit" { // the key file is there, so somebody may have sealed the database before
+				before := files(b)
+				if _, err := b.open(again); err == nil || !strings.Contains(err.Error(), "--encrypt-database") {
+					t.Errorf("got %v", err)
+				}
+				if !bytes.Equal(files(b), before) {
+					t.Error("the refusal changed the database")
+				}
+				again.Encrypt = true
+			}
+			a := b.must(again)
 			b.wantAll(a, want)
 			if bytes.Contains(files(b), []byte("PLAINTEXT")) {
 				t.Error("the files still hold plaintext")

@@ -163,7 +163,11 @@ func (s *Server) proceed(ctx context.Context, v *visit, a account) error {
 		s.recordSignIn(v, a, err)
 		return err
 	}
-	if !q.Redeem.IsZero() {
+	switch {
+	case q.Redeem.IsZero():
+	case q.Redeem != user.ID: // a member of the tenant, say, whom the inviter's address is no business of
+		return fail(90013, "the invitation is for another account than "+a.user.UPN)
+	default:
 		return s.redeemed(v, a, user)
 	}
 	c, t, err := s.check(q, user, v.now)

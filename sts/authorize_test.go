@@ -171,7 +171,7 @@ func TestResponseModes(t *testing.T) {
 		t.Errorf("form_post: %s", p.body)
 	}
 	w.ok(w.redeemCode(fields["code"]))
-	if csp := p.header.Get("Content-Security-Policy"); csp != "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' "+cliRedirect+"; frame-ancestors 'none'; base-uri 'none'; script-src 'self'" {
+	if csp := p.header.Get("Content-Security-Policy"); csp != "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' https: http://localhost:* http://127.0.0.1:*; frame-ancestors 'none'; base-uri 'none'; script-src 'self'" {
 		t.Errorf("policy %q", csp)
 	}
 }

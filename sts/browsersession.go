@@ -189,8 +189,10 @@ func (s *Server) forget(ctx context.Context, v *visit, leaving []account) error 
 	if err != nil || key == "" {
 		return err
 	}
-	if len(leaving) == 0 { // the cookie is worth nothing without its other half
-		dropCookie(v)
+	if len(leaving) == 0 {
+		if v.r.Method == http.MethodPost { // a GET may be an image's, on another page
+			dropCookie(v)
+		}
 		return nil
 	}
 	var stays int

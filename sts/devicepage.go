@@ -71,7 +71,7 @@ func (s *Server) stepCode(ctx context.Context, v *visit) error {
 	typed := v.form["otc"]
 	code := parseUserCode(typed)
 	if code == "" {
-		return s.showCode(v, http.StatusBadRequest, clip(typed, 32), "Enter the code of nine letters and digits that your device shows.")
+		return s.showCode(v, http.StatusBadRequest, clip(typed, 32), "That is not a code. Enter the one of nine letters and digits that your device shows; some letters are never in it.")
 	}
 	if !s.codes.take(v.from) {
 		return s.showCode(v, http.StatusTooManyRequests, code, "Too many wrong codes came from your address. Wait a minute and try again.")

@@ -92,7 +92,10 @@ func (s *Server) verifyForeign(ctx context.Context, x *exchange, token *jws) err
 
 // verifyOwn checks a token that this server signed itself: it must speak for an application, such as a managed identity.
 func (s *Server) verifyOwn(x *exchange, raw string) error {
-	t, err := verify(In(x.view), []byte(raw), s.Authorities.own)
+	t, err := s.tokens.Signed(x.view, []byte(raw), HashToken([]byte(raw)))
+	if errors.Is(err, ErrBound) {
+		return fail(50027, "it is bound to a key, and a client assertion carries no proof of that key")
+	}
 	if err != nil {
 		return fail(50027, "its signature is wrong")
 	}

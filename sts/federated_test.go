@@ -121,6 +121,10 @@ func TestOwnTokenAsAssertion(t *testing.T) {
 		"scope", exchangeAudience+"/.default"))).text("access_token")
 	w.ok(w.assert(w.v2(), app, machine))
 
+	bound := w.ok(w.post(w.v2(), values(append(newKeyHolder(t, 2048).cnf(), "grant_type", "client_credentials", "client_id", source.AppID.String(), "client_secret", secret,
+		"scope", exchangeAudience+"/.default")...))).text("access_token")
+	w.run("a bound token without its proof", func(*testing.T) { w.fails(w.assert(w.v2(), app, bound), 50027) })
+
 	user := w.ok(w.ropc(aliceName, alicePassword, exchangeAudience+"/.default")).text("access_token")
 	w.run("another subject", func(*testing.T) { w.fails(w.assert(w.v2(), app, user), 7002137) })
 	w.federate(app, "user", own, claims(t, user)["sub"].(string), exchangeAudience)

@@ -28,7 +28,7 @@ type Key struct {
 	Certificate []byte    `json:"certificate"` // DER, self-signed
 	Published   time.Time `json:"published"`
 	SignsFrom   time.Time `json:"signsFrom"`
-	Retires     time.Time `json:"retires,omitzero"` // set when a successor is known
+	Retires     time.Time `json:"retires,omitzero"` // set when a successor is known, or the key is withdrawn
 	Withdrawn   bool      `json:"withdrawn,omitempty"`
 
 	public *rsa.PublicKey

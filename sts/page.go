@@ -186,8 +186,8 @@ func (s *Server) show(w http.ResponseWriter, status int, name string, v pageView
 func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	return s.show(w, http.StatusOK, "message", pageView{
 		Title: "Gatehouse", Heading: "Gatehouse is running", Good: true,
-		Text:   "It signs people and programs in for Kubernetes. If a terminal or device showed you a code, enter it at " + s.Authorities.Public + "/devicelogin. How you sign in, and where you are signed in, is on your account page.",
-		Detail: `To use az, kubelogin and kubectl with it on this machine: eval "$(gatehouse env)"`,
+		Text:   "It signs people and programs in for Kubernetes. Has a terminal or device shown you a code? Do you want to see how, and where, you are signed in?",
+		Detail: `For az, kubelogin and kubectl on this machine: eval "$(gatehouse env --data-dir DIR)", with the directory that the server runs on.`,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,13 +91,14 @@ func (s *Server) askPasskey(ctx context.Context, v *visit, user *directory.User)
 	return scriptJSON(options.Response)
 }
 
-// takePasskey checks the answer to askPasskey, and returns whose it is.
-func (s *Server) takePasskey(ctx context.Context, v *visit) (*directory.User, error) {
+// takePasskey checks the answer to askPasskey, and returns whose it is: of's, or anybody's when of is nil. What was asked of one is no answer to
+// what is asked of the other.
+func (s *Server) takePasskey(ctx context.Context, v *visit, of *directory.User) (*directory.User, error) {
 	rp, err := s.relyingParty()
 	if err != nil {
 		return nil, err
 	}
-	if rp == nil || v.state.Ceremony == nil {
+	if rp == nil || v.state.Ceremony == nil || (of == nil) != (len(v.state.Ceremony.UserID) == 0) {
 		return nil, fail(500121, "no passkey was asked for")
 	}
 	answer, err := protocol.ParseCredentialRequestResponseBytes([]byte(v.form["credential"]))
@@ -106,12 +108,8 @@ func (s *Server) takePasskey(ctx context.Context, v *visit) (*directory.User, er
 	dir := directory.In(s.Feed.View())
 	var h *holder
 	var key *webauthn.Credential
-	if ceremony := *v.state.Ceremony; len(ceremony.UserID) > 0 {
-		user := dir.User(v.state.User)
-		if user == nil {
-			return nil, fail(50057)
-		}
-		if h, err = s.holderOf(ctx, user); err != nil {
+	if ceremony := *v.state.Ceremony; of != nil {
+		if h, err = s.holderOf(ctx, of); err != nil {
 			return nil, err
 		}
 		key, err = rp.ValidateLogin(h, ceremony, answer)
@@ -189,7 +187,7 @@ func (s *Server) addPasskey(ctx context.Context, v *visit, user *directory.User)
 		return nil, err
 	}
 	m := directory.Method{ID: v.state.Method, Name: passkeyName(key), AAGUID: aaguid(key.Authenticator.AAGUID)}
-	return s.Directory.AddPasskey(ctx, user.ID, m, directory.Passkey{Credential: key.ID, Count: key.Authenticator.SignCount, Record: record})
+	return s.Directory.AddPasskey(ctx, user.ID, m, directory.Passkey{Credential: key.ID, Count: key.Authenticator.SignCount, Record: record}, slices.Contains(v.state.AMR, amrMFA))
 }
 
 // passkeyName tells a key to carry along from a passkey of a device or an account.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,9 +67,7 @@ func (s *Server) signIn(ctx context.Context, v *visit, name, password string) (*
 	if home == nil && looksLikeDomain(domain) {
 		err = fail(90072, domain)
 	} else if home == nil {
-		if _, err = s.Directory.VerifyPassword(ctx, nil, password); err == nil {
-			err = fail(50034, "server's")
-		}
+		err = fail(50034, "server's") // without the time of a hash: that there can be no such account is no secret
 	} else if user, err = s.checkPassword(ctx, dir, home, name, password, v.from); err == nil {
 		err = s.mayEnter(v, user)
 	}
@@ -110,11 +109,11 @@ func (s *Server) showPassword(v *visit, status int, u *directory.User, problem s
 
 // stepPassword replaces a password that has to be changed. It asks for the present one again.
 func (s *Server) stepPassword(ctx context.Context, v *visit) error {
-	dir := directory.In(s.Feed.View())
-	user := dir.User(v.state.User)
-	if user == nil || !user.Enabled {
-		return fail(50057)
+	user, err := s.visitor(v)
+	if err != nil {
+		return err
 	}
+	dir := directory.In(s.Feed.View())
 	if v.on == accountPage && v.form["action"] == "cancel" {
 		return s.backToAccount(v)
 	}
@@ -138,6 +137,11 @@ func (s *Server) stepPassword(ctx context.Context, v *visit) error {
 	// The sign-in goes on from the change, which ended those before: also the one that the person came with. A session that begins at
 	// just this moment ends with whatever an administrator did after it.
 	v.state.Proved, v.state.From = validFrom, directory.ID{}
+	// A second factor that was shown long ago does not become a recent one by the password.
+	if !slices.Contains(v.state.AMR, amrMFA) || !within(recentProof, v.state.Fresh, v.now) {
+		v.state.AMR = nil
+		v.proves(amrPassword)
+	}
 	return s.goOn(ctx, v, user)
 }
 

@@ -31,6 +31,8 @@ const (
 
 	// maxProof is the longest proof that is looked at, in bytes: a token of the longest kind, encoded once more.
 	maxProof = MaxToken*4/3 + 4096
+	// maxURI is the longest name of what a proof is for, in bytes: it is remembered with the answer.
+	maxURI = 2048
 	// maxHead bounds what is decoded of a token to see whether it is a proof. Headers of proofs have about 90 characters.
 	maxHead = 256
 
@@ -137,6 +139,9 @@ func parseProof(token []byte) (*proof, error) {
 	}
 	if err := readMembers(key, map[string]any{"kty": &p.key.kty, "n": &p.key.n, "e": &p.key.e}); err != nil {
 		return nil, errForeign("the key of the proof of possession: %s", err)
+	}
+	if len(p.uri) > maxURI {
+		return nil, errForeign("the proof of possession is for something whose name (u) has %d bytes; at most %d are read", len(p.uri), maxURI)
 	}
 	if p.made <= 0 || p.made > 1<<40 {
 		return nil, errForeign("the proof of possession has no time (ts)")

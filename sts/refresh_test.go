@@ -208,7 +208,7 @@ func TestSealed(t *testing.T) {
 	h3, err := other.hash(ctx, "y", "code")
 	must(t, err)
 	if h1 != h2 || h1 == h3 {
-		t.Error("hashes of codes change with the sealing keys, or not with the purpose")
+		t.Error("hashes of codes change with the token keys, or not with the purpose")
 	}
 }
 

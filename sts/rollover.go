@@ -21,7 +21,7 @@ import (
 //
 //	published ──24 h──▶ signs ──about 90 days──▶ its successor signs ──28 h──▶ retires ──7 days──▶ is forgotten
 //
-// A withdrawn key leaves at once. Each step is one write, so a process killed between two leaves a schedule that the next
+// A withdrawn key retires at once, and is forgotten as others are. Each step is one write, so a process killed between two leaves a schedule that the next
 // Ensure, of any replica, goes on with.
 const (
 	keyLead   = 24 * time.Hour // a new key is published this long before it signs: clients refresh the JWKS daily
@@ -176,8 +176,14 @@ func (s *schedule) drop(k *Key) {
 }
 
 // arrange settles who signs when. Of the keys in force the first must sign by now, and each retires when the last token that it can
-// have signed has expired; the last one stays, also when it was to retire in favour of one that is withdrawn now.
+// have signed has expired; the last one stays, also when it was to retire in favour of one that is withdrawn now. A withdrawn key
+// retires now: one that an earlier version has withdrawn may have no end yet.
 func (s *schedule) arrange() {
+	for _, k := range s.keys {
+		if k.Withdrawn && (k.Retires.IsZero() || k.Retires.After(s.now)) {
+			k.Retires = s.now
+		}
+	}
 	keys := s.inForce()
 	if s.early() {
 		keys[0].SignsFrom = s.now.Add(-keySkew)

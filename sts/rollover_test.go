@@ -24,7 +24,12 @@ func TestScheduleProperty(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		state, made := new(State), 0
-		var emergency time.Time // the last time that a key may have had to sign at once
+		var emergency time.Time // the last time that a key may have had to sign at once; a clock that was set back does not set it back
+		hurry := func() {
+			if now.After(emergency) {
+				emergency = now
+			}
+		}
 		signed := map[string]time.Time{}
 		change := func(plan func(*schedule, *freshKey)) {
 			made++
@@ -48,7 +53,7 @@ func TestScheduleProperty(t *testing.T) {
 			}
 		}
 		change(ensure)
-		emergency = now
+		hurry()
 		for step := range 2000 {
 			switch n := random.IntN(100); {
 			case n < 70:
@@ -56,7 +61,7 @@ func TestScheduleProperty(t *testing.T) {
 			case n < 80:
 				now = now.Add(time.Duration(random.IntN(40*24)) * time.Hour)
 			case n < 81:
-				emergency = now
+				hurry()
 				now = now.Add(-time.Hour) // the clock is set back
 				change(ensure)
 			case n < 92:
@@ -67,7 +72,7 @@ func TestScheduleProperty(t *testing.T) {
 				keys := state.Keys()
 				gone := keys[random.IntN(len(keys))].ID
 				if !state.Key(gone).Withdrawn {
-					emergency = now
+					hurry()
 				}
 				delete(signed, gone)
 				change(func(s *schedule, fresh *freshKey) {
@@ -189,6 +194,35 @@ func TestReplicasRollOnce(t *testing.T) {
 				t.Errorf("its private half: %v", err)
 			}
 		})
+	}
+}
+
+// TestWithdrawnKeysAreForgotten: also the only one, which no successor had given an end, and one that an earlier version withdrew.
+func TestWithdrawnKeysAreForgotten(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	a, _ := replicas(t, storetest.SQLite(t), func() time.Time { return now })
+	must(t, a.Ensure(t.Context()))
+	only := a.signing(t)
+	must(t, a.Withdraw(t.Context(), only))
+	if k := In(a.Feed.View()).Key(only); !k.Withdrawn || !k.Retires.Equal(now) {
+		t.Errorf("withdrawn at %s: %t, it retires %s", now, k.Withdrawn, k.Retires)
+	}
+	earlier := a.signing(t)
+	must(t, a.Feed.Update(t.Context(), func(v *feed.View, _ feed.Secrets) (feed.Change, error) {
+		k := *In(v).Key(earlier)
+		k.Withdrawn = true
+		return feed.Change{Records: []feed.Record{record(KindKey, k.ID, &k)}}, nil
+	}))
+	must(t, a.Ensure(t.Context()))
+	now = now.Add(keyMemory)
+	must(t, a.Ensure(t.Context()))
+	if n := len(In(a.Feed.View()).Keys()); n != 3 {
+		t.Errorf("%d keys are listed, want 3", n)
+	}
+	now = now.Add(time.Minute)
+	must(t, a.Ensure(t.Context()))
+	if keys := In(a.Feed.View()).Keys(); len(keys) != 1 || keys[0].ID != a.signing(t) {
+		t.Errorf("%d keys are left, want the one that signs", len(keys))
 	}
 }
 

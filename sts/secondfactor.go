@@ -98,22 +98,46 @@ func (s *Server) stepUp(ctx context.Context, v *visit, a account, missing error)
 // recentProof is how long somebody who has proved who they are may change how they do it.
 const recentProof = 10 * time.Minute
 
-// fresh is when the person of a session last proved something, Unix nanoseconds.
-func (s *Session) fresh() int64 { return max(s.Fresh, s.Began) }
+// formProof is how long what was shown counts in the forms after it, however long they are kept open.
+const formProof = time.Hour
 
-func (s *Session) recent(now time.Time) bool { return now.UnixNano()-s.fresh() < int64(recentProof) }
+// fresh is when the person of a session last showed all that its AMR says, or a part of it, Unix nanoseconds. A session that began with a change
+// of the password may have begun later.
+func (s *Session) fresh() int64 {
+	if s.Fresh != 0 {
+		return s.Fresh
+	}
+	return s.Began
+}
 
-// visitor is the user of a form of a later step.
+func (s *Session) recent(now time.Time) bool { return within(recentProof, s.fresh(), now) }
+
+func within(life time.Duration, since int64, now time.Time) bool {
+	return now.UnixNano()-since < int64(life)
+}
+
+// visitor is the user of a form of a later step, if what was shown before still counts: nobody has ended the session that it was shown in, or all of
+// them, and it was not too long ago.
 func (s *Server) visitor(v *visit) (*directory.User, error) {
-	user := directory.In(s.Feed.View()).User(v.state.User)
+	view := s.Feed.View()
+	user := directory.In(view).User(v.state.User)
 	if err := mayBegin(user, &Session{Began: v.state.Proved}); err != nil {
 		return nil, err
+	}
+	if v.state.From.IsZero() {
+		if !within(formProof, v.state.Fresh, v.now) {
+			return nil, fail(50173)
+		}
+		return user, nil
+	}
+	if a, ok := accountOf(view, v.state.From, v.now); !ok || a.user.ID != user.ID {
+		return nil, fail(50173)
 	}
 	return user, nil
 }
 
 func (s *Server) showSecond(ctx context.Context, v *visit, status int, user *directory.User, problem string) error {
-	v.state.Step, v.state.Seed = stepSecond, nil
+	v.state.Step, v.state.Seed, v.state.Ceremony = stepSecond, nil, nil
 	view := pageView{Title: "Verify your identity", Account: user.UPN, Error: problem, HasTOTP: hasMethod(user, directory.MethodTOTP)}
 	if v.on == devicePage {
 		view.Step = 2
@@ -142,7 +166,7 @@ func (s *Server) stepSecond(ctx context.Context, v *visit) error {
 	}
 	how := amrPasskey
 	if v.form["credential"] != "" {
-		_, err = s.takePasskey(ctx, v)
+		_, err = s.takePasskey(ctx, v, user)
 	} else if how, err = s.Directory.UseCode(ctx, user.ID, v.form["code"]); err != nil && isRefusal(err) {
 		f := fail(500121, strings.TrimSuffix(fault.From(err).Message, "."))
 		f.fault = f.fault.Wrap(err)
@@ -233,8 +257,12 @@ func (s *Server) stepEnrol(ctx context.Context, v *visit) error {
 		return s.backToAccount(v)
 	}
 	// Whoever has a factor must have shown it before adding another: not even a form that was open before may go round that.
-	if user.HasSecondFactor() && !slices.Contains(v.state.AMR, amrMFA) {
+	shown := slices.Contains(v.state.AMR, amrMFA)
+	switch {
+	case user.HasSecondFactor() && !shown:
 		return s.goOn(ctx, v, user)
+	case !within(recentProof, v.state.Fresh, v.now):
+		return s.showSignIn(v, http.StatusBadRequest, user.UPN, "This took too long. Sign in again, then set it up.")
 	}
 	var recovery []string
 	kind := directory.MethodTOTP
@@ -245,7 +273,7 @@ func (s *Server) stepEnrol(ctx context.Context, v *visit) error {
 	case v.form["code"] == "" || v.state.Seed == nil:
 		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "Enter the code that the app shows.")
 	default:
-		recovery, err = s.Directory.AddTOTP(ctx, user.ID, v.state.Method, v.state.Seed, v.form["code"])
+		recovery, err = s.Directory.AddTOTP(ctx, user.ID, v.state.Method, v.state.Seed, v.form["code"], shown)
 	}
 	s.recordProof(v, "security-info-add", user, kind, err)
 	if err != nil {
@@ -270,7 +298,7 @@ func (s *Server) showEnrolError(ctx context.Context, v *visit, user *directory.U
 	case asRefusal(err, v.r).number == 500121:
 		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "The passkey was not accepted. Try again, or use an authenticator app.")
 	case errors.Is(err, directory.ErrWrongCode):
-		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "That code is not right. Check that the clock of your phone is, wait for the next code and try again.")
+		return s.showEnrol(ctx, v, http.StatusBadRequest, user, "That code is not right. Check that the clock of your phone is right, wait for the next code and try again.")
 	case fault.Is(err, fault.Invalid), fault.Is(err, fault.Conflict):
 		return s.showEnrol(ctx, v, http.StatusBadRequest, user, fault.From(err).Message)
 	}
@@ -297,7 +325,7 @@ func (s *Server) stepCodes(ctx context.Context, v *visit) error {
 
 // stepPasskey signs in whoever a passkey says, without a password.
 func (s *Server) stepPasskey(ctx context.Context, v *visit) error {
-	user, err := s.takePasskey(ctx, v)
+	user, err := s.takePasskey(ctx, v, nil)
 	if err == nil {
 		switch {
 		case !user.Enabled:

@@ -23,7 +23,7 @@ func (w *world) enrolled(u *directory.User) (seed []byte, recovery []string) {
 	seed = bytes.Repeat(u.ID[:1], directory.TOTPSeedSize)
 	id, err := directory.NewID(w.srv.random())
 	must(w.t, err)
-	recovery, err = w.dir.AddTOTP(w.t.Context(), u.ID, id, seed, directory.TOTPCode(seed, w.clock()))
+	recovery, err = w.dir.AddTOTP(w.t.Context(), u.ID, id, seed, directory.TOTPCode(seed, w.clock()), true)
 	must(w.t, err)
 	w.pass(time.Minute)
 	return seed, recovery

@@ -20,14 +20,14 @@ import (
 	"github.com/gatehouse-k8s/gatehouse/feed"
 )
 
-// KindVault is a secret: the ring of keys that seal what this server hands out and takes back (refresh tokens, the
+// KindVault is a secret: the ring of token keys, which seal what this server hands out and takes back (refresh tokens, the
 // state of the device page), and the key that hashes device codes.
 const KindVault feed.Kind = "sts/vault"
 
 const vaultID = "ring"
 
 const (
-	sealLife  = 30 * 24 * time.Hour        // a sealing key is used this long
+	sealLife  = 30 * 24 * time.Hour        // a token key is used this long
 	sealGrace = refreshLife + 24*time.Hour // and opens what it has sealed this long after
 	maxSealed = 16 << 10                   // the longest sealed text that is looked at, in bytes
 	sealHead  = 1 + 4 + 12                 // format, key id, nonce
@@ -38,11 +38,11 @@ const (
 
 // ring is the body of the secret.
 type ring struct {
-	Hash []byte      `json:"hash"` // never changes
-	Keys []sealerKey `json:"keys"` // oldest first; the last seals
+	Hash []byte     `json:"hash"` // never changes
+	Keys []tokenKey `json:"keys"` // oldest first; the last seals
 }
 
-type sealerKey struct {
+type tokenKey struct {
 	ID   uint32    `json:"id"`
 	Key  []byte    `json:"key"`
 	Made time.Time `json:"made"`
@@ -58,6 +58,8 @@ type vault struct {
 	mu   sync.Mutex // held while the ring is read or changed; whoever names a key that is not there waits, others do not
 	ring atomic.Pointer[ring]
 }
+
+var errRing = fmt.Errorf("the secret %s in the database is damaged; restore the last backup", KindVault)
 
 // errSealed: a text was not sealed here, or for something else, or was changed.
 var errSealed = errors.New("not sealed by this server for this purpose")
@@ -141,12 +143,12 @@ func (v *vault) load(ctx context.Context, id uint32) (*ring, error) {
 		err = v.change(ctx, func(r *ring) bool { return len(r.Keys) == 0 }) // else another replica was first
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the sealing keys: %w", err)
+		return nil, fmt.Errorf("read the keys that encrypt refresh tokens and pages: %w", err)
 	}
 	return v.ring.Load(), nil
 }
 
-// roll adds a sealing key when the newest has been in use for sealLife, and drops those that nothing can be sealed with any more.
+// roll adds a token key when the newest has been in use for sealLife, and drops those that nothing can be sealed with any more.
 func (v *vault) roll(ctx context.Context) error {
 	r, err := v.load(ctx, 0)
 	if err != nil {
@@ -166,7 +168,7 @@ func (v *vault) change(ctx context.Context, wants func(*ring) bool) error {
 	key, hash := make([]byte, sealKey), make([]byte, sealKey)
 	for _, b := range [][]byte{key, hash} {
 		if _, err := io.ReadFull(v.random, b); err != nil {
-			return fmt.Errorf("make a sealing key: %w", err)
+			return fmt.Errorf("make a key that encrypts refresh tokens and pages: %w", err)
 		}
 	}
 	var body []byte
@@ -176,8 +178,8 @@ func (v *vault) change(ctx context.Context, wants func(*ring) bool) error {
 		switch {
 		case err == nil:
 			r = new(ring)
-			if err := json.Unmarshal(kept.Body, r); err != nil {
-				return feed.Change{}, fmt.Errorf("the sealing keys: %w", err)
+			if json.Unmarshal(kept.Body, r) != nil {
+				return feed.Change{}, errRing
 			}
 		case !errors.Is(err, feed.ErrNoSecret):
 			return feed.Change{}, err
@@ -186,8 +188,8 @@ func (v *vault) change(ctx context.Context, wants func(*ring) bool) error {
 			body = kept.Body
 			return feed.Change{}, nil
 		}
-		next := sealerKey{ID: 1, Key: key, Made: v.now().UTC()}
-		var keep []sealerKey
+		next := tokenKey{ID: 1, Key: key, Made: v.now().UTC()}
+		var keep []tokenKey
 		for i, k := range r.Keys {
 			next.ID = k.ID + 1
 			superseded := next.Made
@@ -205,7 +207,7 @@ func (v *vault) change(ctx context.Context, wants func(*ring) bool) error {
 		return feed.Change{Secrets: []feed.Secret{{Record: feed.Record{Kind: KindVault, Key: vaultID, Body: body}}}}, nil
 	})
 	if err != nil {
-		return fmt.Errorf("write the sealing keys: %w", err)
+		return fmt.Errorf("write the keys that encrypt refresh tokens and pages: %w", err)
 	}
 	return v.decode(body)
 }
@@ -213,7 +215,7 @@ func (v *vault) change(ctx context.Context, wants func(*ring) bool) error {
 func (v *vault) decode(body []byte) error {
 	r := new(ring)
 	if err := json.Unmarshal(body, r); err != nil || len(r.Keys) == 0 || len(r.Hash) != sealKey {
-		return errors.New("the sealing keys in the database cannot be read")
+		return errRing
 	}
 	v.ring.Store(r)
 	return nil

@@ -101,7 +101,9 @@ func (s *Server) review(view *feed.View, c *aks.Cluster, token []byte) []byte {
 	if err == nil {
 		next.body, next.until = id.encode(), id.until
 	}
-	s.answers.Put(key, next)
+	if err == nil || next.token.Proof == nil { // anybody who has one bound token can make proofs that are refused, as many as they like
+		s.answers.Put(key, next)
+	}
 	if err != nil {
 		return s.refuse(c, next.token, audit.Denied, fault.From(err).Message, now)
 	}

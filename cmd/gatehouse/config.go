@@ -35,6 +35,8 @@ type Config struct {
 	MasterKey    seal.Source // zero: a file in the data directory, made at first start
 	OldMasterKey seal.Source // what MasterKey replaces; zero: none
 
+	EncryptDatabase bool // secrets in plain are those of an earlier version; see seal.Options
+
 	Lifetimes      sts.Lifetimes
 	PrivateIssuers []string // hosts of federated issuers that may have private addresses, HOST or HOST:PORT
 
@@ -83,6 +85,7 @@ func parseUp(args []string, stdout io.Writer) (Config, error) {
 	var masterKey, oldMasterKey string // no Func: the flag package would print what it cannot read, which may be a key
 	fs.StringVar(&masterKey, "master-key", "", "`SOURCE` of the key that encrypts the secrets in the database: file:/path, env:NAME or kms:unix:///path/of/socket (default file:DIR/master-key, made at first start)")
 	fs.StringVar(&oldMasterKey, "old-master-key", "", "`SOURCE` of the master key before, when --master-key names a new one")
+	fs.BoolVar(&c.EncryptDatabase, "encrypt-database", false, "encrypt the secrets that an earlier version has left in the database in plain; for one start, where --master-key names the key")
 	fs.Func("private-issuers", "`HOST[:PORT],...` of issuers of federated credentials that may be fetched from private addresses (default none)", func(list string) error {
 		for host := range strings.SplitSeq(strings.ToLower(list), ",") {
 			if host = strings.TrimSpace(host); host == "" || strings.ContainsAny(host, "/@* ") {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/audit"
+	"github.com/gatehouse-k8s/gatehouse/directory"
 	"github.com/gatehouse-k8s/gatehouse/fault"
 	"github.com/gatehouse-k8s/gatehouse/internal/web"
 	"github.com/gatehouse-k8s/gatehouse/msi"
@@ -181,31 +182,47 @@ func (s *server) controlHandler() http.Handler {
 		return web.WriteJSON(w, http.StatusOK, s.sealed.Status())
 	})
 	m.Handle("POST /identities", func(w http.ResponseWriter, r *http.Request) error {
+		name, tenant, err := identityOf(r)
+		if err != nil {
+			return err
+		}
 		form, err := msi.ParseForm(r.URL.Query().Get("form"))
 		if err != nil {
 			return err
 		}
-		opened, err := s.msi.Open(r.URL.Query().Get("name"), form)
+		opened, err := s.msi.Open(name, tenant, form)
 		if err != nil {
-			return err
+			return s.byOwner("identity endpoint", name, err)
 		}
 		return web.WriteJSON(w, http.StatusOK, opened)
 	})
 	m.Handle("DELETE /identities", func(w http.ResponseWriter, r *http.Request) error {
+		name, tenant, err := identityOf(r)
+		if err != nil {
+			return err
+		}
 		var form msi.Form // of all forms
-		if name := r.URL.Query().Get("form"); name != "" {
-			var err error
-			if form, err = msi.ParseForm(name); err != nil {
+		if given := r.URL.Query().Get("form"); given != "" {
+			if form, err = msi.ParseForm(given); err != nil {
 				return err
 			}
 		}
-		closed, err := s.msi.Close(r.URL.Query().Get("name"), form)
+		closed, err := s.msi.Close(name, tenant, form)
 		if err != nil {
 			return err
 		}
 		return web.WriteJSON(w, http.StatusOK, closed)
 	})
 	return m
+}
+
+// identityOf reads which identity a request is about: its name, and the tenant if that is given.
+func identityOf(r *http.Request) (name string, tenant directory.ID, err error) {
+	q := r.URL.Query()
+	if given := q.Get("tenant"); given != "" {
+		tenant, err = directory.ParseID(given)
+	}
+	return q.Get("name"), tenant, err
 }
 
 // byOwner records what the owner of the data directory has asked for, and passes on how it went.
@@ -279,7 +296,7 @@ func runKeys(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	dataDirFlag(fs, &dir)
 	withdraw := fs.String("withdraw", "", "stop the key of this `KID` at once: every token it has signed is refused")
 	roll := fs.Bool("roll", false, "publish a new key, which signs a day later")
-	if err := parse(fs, args, stdout, "keys [--data-dir DIR] [--roll | --withdraw KID]"); err != nil {
+	if err := parse(fs, args, stdout, "keys [--data-dir DIR] [--roll | --withdraw KID]\n\nWithout --roll and --withdraw it lists them."); err != nil {
 		return err
 	}
 	method, path := http.MethodGet, "/keys"

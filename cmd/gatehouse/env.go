@@ -37,7 +37,7 @@ Waits until the server is ready. Another tenant's clients get folders of their o
   fish        gatehouse env --shell fish | source
   powershell  gatehouse env --shell powershell | Out-String | Invoke-Expression
 
-With --identity, programs in this shell can also get the tokens of a managed identity, as on a resource that it is assigned to
+With --identity, programs in this shell can also get the tokens of a managed identity of the tenant, as on a resource that it is assigned to
 (az login --identity, kubelogin -l msi). That ends with --stop, or with the server.`
 
 func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -46,7 +46,7 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	fs := flag.NewFlagSet("env", flag.ContinueOnError)
 	dataDirFlag(fs, &dir)
 	fs.StringVar(&tenant, "tenant", "", "`ID` or domain of the tenant (default: the first)")
-	fs.StringVar(&shell, "shell", "sh", "`sh`, fish or powershell")
+	fs.StringVar(&shell, "shell", "sh", "`SHELL` that reads the output: sh, fish or powershell")
 	identity.define(fs)
 	if err := parse(fs, args, stdout, envSynopsis); err != nil {
 		return err
@@ -69,6 +69,9 @@ func runEnv(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	t, err := s.tenant(tenant)
 	if err != nil {
 		return err
+	}
+	if tenant != "" {
+		identity.tenant = t.ID
 	}
 	opened, err := identity.apply(ctx, dir, stderr)
 	if err != nil {
@@ -120,6 +123,9 @@ func environment(dir string, f facts, t tenantStatus, opened *msi.Opened, getenv
 		{"AZD_CONFIG_DIR", filepath.Join(own, "azd")}, {"KUBECONFIG", filepath.Join(own, "kubeconfig")},
 		{"GATEHOUSE_URL", f.URL}, {"GATEHOUSE_TENANT_ID", t.ID}, {"GATEHOUSE_SUBSCRIPTION_ID", t.Subscription},
 		{"GATEHOUSE_DOMAIN", t.Domain}, {"GATEHOUSE_ADMIN", t.Admin}, {"GATEHOUSE_DATA_DIR", dir},
+	}
+	if getenv("AZURE_CLI_TIMEOUT") == "" { // kubelogin waits so long for everything, and people take more than its minute to enter a code
+		vars = append(vars, [2]string{"AZURE_CLI_TIMEOUT", "15m"})
 	}
 	return append(vars, identityVariables(opened)...), dropped
 }

@@ -18,11 +18,12 @@ import (
 // identityFlags are the flags of env for the tokens of a managed identity.
 type identityFlags struct {
 	name, form string
+	tenant     string // id of the one that --tenant names; empty: left out
 	stop       bool
 }
 
 func (i *identityFlags) define(fs *flag.FlagSet) {
-	fs.StringVar(&i.name, "identity", "", "hand out the tokens of the managed identity `NAME` to programs in this shell: a resource id, a client id, or the name if it is that of one only")
+	fs.StringVar(&i.name, "identity", "", "hand out the tokens of the managed identity `NAME` to programs in this shell: a resource id, a client id, or the name if it is that of one only in the tenant")
 	fs.StringVar(&i.form, "form", "", "`appservice`, imds or arc: how programs ask for them (default appservice; with --stop, all)")
 	fs.BoolVar(&i.stop, "stop", false, "hand them out no longer")
 }
@@ -42,7 +43,7 @@ func (i *identityFlags) apply(ctx context.Context, dir string, stderr io.Writer)
 	if i.name == "" {
 		return nil, nil
 	}
-	path := "/identities?" + url.Values{"name": {i.name}, "form": {i.form}}.Encode()
+	path := "/identities?" + url.Values{"name": {i.name}, "tenant": {i.tenant}, "form": {i.form}}.Encode()
 	if i.stop {
 		var closed []msi.Endpoint
 		if err := control(ctx, dir, http.MethodDelete, path, &closed); err != nil {
@@ -57,7 +58,11 @@ func (i *identityFlags) apply(ctx context.Context, dir string, stderr io.Writer)
 	if err := control(ctx, dir, http.MethodPost, path, opened); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(stderr, "programs in this shell can act as %s; to end that: gatehouse env --data-dir %s --identity %s --stop\n", opened.Resource, quoted(dir), quoted(i.name))
+	same := "--data-dir " + quoted(dir)
+	if i.tenant != "" {
+		same += " --tenant " + i.tenant
+	}
+	fmt.Fprintf(stderr, "programs in this shell can act as %s; to end that: gatehouse env %s --identity %s --stop\n", opened.Resource, same, quoted(i.name))
 	return opened, nil
 }
 

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"context"
+	"io"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/gatehouse-k8s/gatehouse/directory"
+	"github.com/gatehouse-k8s/gatehouse/feed"
 	"github.com/gatehouse-k8s/gatehouse/msi"
 )
 
@@ -50,5 +56,70 @@ func TestBypassesMetadata(t *testing.T) {
 		if !slices.Equal(dropped, want) {
 			t.Errorf("%s: dropped %q, want %q", form, dropped, want)
 		}
+	}
+}
+
+// TestIdentityOfTenant asks a running server, with two tenants that have an identity of one name, as the command line does.
+func TestIdentityOfTenant(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	s := newServer(Config{DataDir: dir, Listen: "127.0.0.1:0", ProxyListen: "127.0.0.1:0", WebhookListen: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+	defer func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(s.start(ctx))
+	_, err := s.createTenant(ctx, "fabrikam.example", "")
+	must(err)
+	robots := map[string]string{} // by domain
+	for i, tenant := range s.tenantList() {
+		sp := directory.ServicePrincipal{
+			ID: directory.ID{1, byte(i)}, AppID: directory.ID{2, byte(i)}, Tenant: directory.MustParseID(tenant.ID), DisplayName: "robot", Explicit: true,
+			Resource: "/subscriptions/" + tenant.Subscription + "/resourcegroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/robot",
+		}
+		robots[tenant.Domain] = sp.Resource
+		must(s.feed.Update(ctx, func(*feed.View, feed.Secrets) (feed.Change, error) {
+			return feed.Change{Records: []feed.Record{directory.NewManagedIdentity(sp)}}, nil
+		}))
+	}
+	env := func(args ...string) (stderr string, err error) {
+		var said strings.Builder
+		err = runEnv(ctx, append([]string{"--data-dir", dir}, args...), io.Discard, &said)
+		return said.String(), err
+	}
+	open := func(want string) {
+		t.Helper()
+		var got []string
+		for _, e := range s.msi.List() {
+			got = append(got, e.Resource)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("open are %q, want %q", got, want)
+		}
+	}
+	ours, theirs := robots[defaultDomain], robots["fabrikam.example"]
+	said, err := env("--tenant", "fabrikam.example", "--identity", "robot")
+	must(err)
+	if !strings.Contains(said, "can act as "+theirs) || !strings.Contains(said, " --tenant ") {
+		t.Errorf("said: %s", said)
+	}
+	open(theirs)
+	if _, err := env("--identity", "robot", "--stop"); err == nil {
+		t.Error("without --tenant, that of the second is closed")
+	}
+	_, err = env("--tenant", "fabrikam.example", "--identity", "robot", "--stop")
+	must(err)
+	open("")
+	_, err = env("--identity", "robot")
+	must(err)
+	open(ours)
+	if _, err := env("--tenant", "fabrikam.example", "--identity", ours); err == nil || !strings.Contains(err.Error(), "is of tenant") {
+		t.Errorf("the identity of another tenant than --tenant says: %v", err)
 	}
 }

@@ -48,9 +48,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	name := args[0]
-	if name == "help" || name == "-h" || name == "--help" {
+	switch {
+	case (name == "help" || name == "-h" || name == "--help") && len(args) == 1:
 		usage(stdout)
 		return 0
+	case name == "help":
+		name, args = args[1], []string{args[1], "--help"}
+	case name == "--version" || name == "-version":
+		name = "version"
 	}
 	for _, c := range commands {
 		if c.name != name {
@@ -74,7 +79,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "gatehouse gives any Kubernetes cluster what AKS-managed Microsoft Entra integration gives an AKS cluster.\n\nusage: gatehouse COMMAND [flags]\n\n")
+	fmt.Fprint(w, "gatehouse gives Kubernetes clusters what AKS-managed Microsoft Entra integration gives an AKS cluster.\n\nusage: gatehouse COMMAND [flags]\n\n")
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
 	}

@@ -122,6 +122,11 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if added, err := dir.AddFirstParty(ctx); err != nil {
+		return fmt.Errorf("add the first-party applications that tenants lack: %w", err)
+	} else if added > 0 {
+		s.log.Info("tenants of an earlier version got the first-party applications that they lacked", "added", added)
+	}
 	public, err := url.Parse(set.PublicURL)
 	if err != nil {
 		return fmt.Errorf("the public URL in the database: %w", err)
@@ -163,11 +168,11 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("clusters", s.clusters.Stop)
-	clusters := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Issuer: issuers.URL, Audit: s.audit, Log: s.log}
-	if err := clusters.Start(ctx); err != nil {
+	provisioner := &aks.Provisioner{Feed: s.feed, ControlPlanes: s.clusters, Issuer: issuers.URL, Audit: s.audit, Log: s.log}
+	if err := provisioner.Start(ctx); err != nil {
 		return err
 	}
-	s.onStop("provisioning", clusters.Stop)
+	s.onStop("provisioning", provisioner.Stop)
 
 	login := &sts.Server{Feed: s.feed, Directory: dir, Keys: s.keys, Authorities: authorities, Audit: s.audit, Log: s.log}
 	login.Lifetimes = s.config.Lifetimes
@@ -175,7 +180,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	login.Issuers = &sts.Issuers{Local: issuers.KeySet, Private: s.config.PrivateIssuers}
 	graphs := &graph.Server{Feed: s.feed, Directory: dir, Tokens: tokens, SignIns: s.signIns, Base: set.PublicURL, Audit: s.audit, Log: s.log}
 	resources := &arm.Server{Feed: s.feed, Tokens: tokens, Audit: s.audit, Log: s.log}
-	resources.Providers = []arm.Provider{clusters, &identity.Provider{Users: aks.UsersOf}}
+	resources.Providers = []arm.Provider{provisioner, &identity.Provider{Users: aks.UsersOf}}
 
 	faces := front.Faces{
 		STS: login.Handler(), Graph: graphs.Handler(), ARM: resources.Handler(), OIDC: issuers.Handler(),
@@ -196,7 +201,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	s.background("sweeper", time.Hour, func(ctx context.Context) error {
 		s.msi.Sweep()
-		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), clusters.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
+		return errors.Join(s.sealed.Maintain(ctx), s.keys.Ensure(ctx), login.Sweep(ctx), provisioner.Sweep(ctx), s.db.Sweep(ctx), s.db.Prune(ctx, feedKept),
 			s.signIns.Sweep(ctx, time.Now().Add(-cmp.Or(s.config.SignInRetention, defaultRetention))))
 	})
 	s.setReady(nil)
@@ -310,7 +315,7 @@ func (s *server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.onStop("database", func(context.Context) error { return s.db.Close() })
-	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Logger: s.log}
+	o := seal.Options{Master: s.config.MasterKey, Old: s.config.OldMasterKey, Encrypt: s.config.EncryptDatabase, Logger: s.log}
 	if o.Master.IsZero() {
 		o.Master = seal.OwnFile(s.dir.file(masterKeyFile))
 	}

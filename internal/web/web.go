@@ -129,7 +129,9 @@ func Requests(next http.Handler, log *slog.Logger) http.Handler {
 			w.Header().Set("x-ms-client-request-id", c)
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-		if r.ContentLength != 0 { // a deadline costs HTTP/2 a message between goroutines
+		// A deadline costs HTTP/2 a message between goroutines. There a client may say that the length is 0, or nonsense, which net/http
+		// takes for 0, and still keep its body open.
+		if r.ContentLength != 0 || r.Header["Content-Length"] != nil {
 			http.NewResponseController(w).SetReadDeadline(start.Add(bodyTime)) // a writer without deadlines is a test's
 		}
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-k8s/gatehouse/fault"
 )
@@ -141,6 +142,44 @@ func TestStatusOfEveryKind(t *testing.T) {
 	for k := fault.Internal; k <= fault.Unavailable; k++ {
 		if got := Status(k); (got == 500) != (k == fault.Internal) || got < 400 {
 			t.Errorf("%s: %d", k, got)
+		}
+	}
+}
+
+// deadlines notes that reading was given an end.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set bool
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error {
+	d.set = true
+	return nil
+}
+
+// TestBodiesHaveAnEnd: whoever may send a body has to do so in time, whatever length was declared.
+func TestBodiesHaveAnEnd(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		length   int64
+		declared []string
+		want     bool
+	}{
+		{"none", 0, nil, false},
+		{"of a length", 5, []string{"5"}, true},
+		{"of an unknown length", -1, nil, true},
+		{"declared empty, over HTTP/2 maybe still open", 0, []string{"0"}, true},
+		{"declared as nonsense, which net/http takes for empty", 0, []string{"x"}, true},
+	} {
+		r := httptest.NewRequest("POST", "/", nil)
+		r.ContentLength = c.length
+		if c.declared != nil {
+			r.Header["Content-Length"] = c.declared
+		}
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		Requests(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+		if w.set != c.want {
+			t.Errorf("a body %s: deadline %t, want %t", c.name, w.set, c.want)
 		}
 	}
 }
