@@ -2,6 +2,7 @@ package sts
 
 import (
 	"bytes"
+	"encoding/json"
 	"html"
 	"io"
 	"maps"
@@ -303,6 +304,33 @@ func TestDeviceCodeOnce(t *testing.T) {
 	if n := len(In(w.srv.Feed.View()).SessionsOf(w.alice.ID)); n != 1 {
 		t.Errorf("%d sessions", n)
 	}
+}
+
+// TestDevicePageKnowsItsSteps: a form of another surface's step decides nothing, even one that this server has sealed for the device page.
+func TestDevicePageKnowsItsSteps(t *testing.T) {
+	w := newWorld(t)
+	started := w.startDevice(t, aksScope)
+	b := w.browser()
+	p := w.confirming(b, started, aliceName, alicePassword)
+	w.onPage(p, "confirm")
+	text, err := w.srv.vault.open(t.Context(), devicePage.purpose, p.state)
+	must(t, err)
+	for _, step := range []string{stepPick, stepSignOut, stepResume, ""} {
+		var state pageState
+		must(t, json.Unmarshal(text, &state))
+		state.Step = step
+		changed, err := json.Marshal(state)
+		must(t, err)
+		other := p
+		other.state, err = w.srv.vault.seal(t.Context(), devicePage.purpose, changed)
+		must(t, err)
+		if got := w.next(b, other, "action", "continue"); got.status != 400 || !strings.Contains(got.body, "AADSTS90013") {
+			t.Errorf("step %q: HTTP %d, page %s", step, got.status, got.page)
+		}
+	}
+	w.fails(w.poll(started), 70016)
+	w.onPage(w.next(b, p, "action", "continue"), "done")
+	w.ok(w.poll(started))
 }
 
 func TestDeviceCodeAtOrganizations(t *testing.T) {
