@@ -34,7 +34,7 @@ const (
 	chainsKept = 16 << 10         // chains that are remembered at least, beside what sessions hold
 )
 
-// over is the newest generation that was first used long ago, or one that is nearly that: a strict server takes it no more.
+// over is the newest generation that was first used reuseGrace ago, as far as the chain remembers: a strict server takes it no more.
 func (c Chain) over(now time.Time) int64 {
 	switch grace := now.UnixNano() - int64(reuseGrace); {
 	case c.Used <= grace:

@@ -1,6 +1,7 @@
 package sts
 
 import (
+	"encoding/json"
 	"net/url"
 	"strings"
 	"testing"
@@ -165,4 +166,24 @@ func TestTwoUseOneGenerationAtOnce(t *testing.T) {
 	if kept.next() != second.next() || chains[0] != first {
 		t.Errorf("generations %d and %d of %+v", kept.next(), second.next(), chains)
 	}
+}
+
+// TestRefreshTokenOfEarlierVersion: one that names no generation is of the time at which it was issued, and is noticed like others.
+func TestRefreshTokenOfEarlierVersion(t *testing.T) {
+	w := newWorld(t)
+	w.srv.Strict = true
+	text, err := w.srv.vault.open(t.Context(), refreshPurpose, w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("refresh_token"))
+	must(t, err)
+	var token refreshToken
+	must(t, json.Unmarshal(text, &token))
+	token.Generation = 0
+	text, err = json.Marshal(token)
+	must(t, err)
+	old, err := w.srv.vault.seal(t.Context(), refreshPurpose, text)
+	must(t, err)
+	w.pass(time.Hour)
+	next := w.ok(w.redeem(old, directory.AzureCLI, aksScope)).text("refresh_token")
+	w.pass(time.Hour)
+	w.ok(w.redeem(next, directory.AzureCLI, aksScope))
+	w.fails(w.redeem(old, directory.AzureCLI, aksScope), 50173)
 }

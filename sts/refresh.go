@@ -60,6 +60,9 @@ func (s *Server) refresh(ctx context.Context, x *exchange) error {
 		}
 	}
 	issued := t.issued()
+	if t.Generation == 0 { // of an earlier version
+		t.Generation = issued.UnixNano()
+	}
 	if x.now.Sub(issued) >= x.lifetimes.refresh() {
 		return x.inactive(issued)
 	}
