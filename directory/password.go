@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
@@ -41,10 +42,14 @@ type Hasher struct {
 	Rand io.Reader // nil: crypto/rand
 
 	once  sync.Once
+	made  atomic.Uint64
 	slots chan struct{} // held while hashing
 	queue chan struct{} // held while hashing or waiting to
 	decoy []byte        // a hash of nothing anyone knows, checked for accounts that do not exist
 }
+
+// Made is how many hashes have been computed, to set or to check a password.
+func (h *Hasher) Made() uint64 { return h.made.Load() }
 
 // Hash returns the encoded hash ("$argon2id$v=19$m=..,t=..,p=..$salt$key") of a password.
 func (h *Hasher) Hash(ctx context.Context, password string) ([]byte, error) {
@@ -105,6 +110,7 @@ func (h *Hasher) run(ctx context.Context, password string, salt []byte, c Cost, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	h.made.Add(1)
 	return argon2.IDKey([]byte(password), salt, c.Time, c.Memory, c.Threads, size), nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +81,14 @@ func TestForgedTokens(t *testing.T) {
 		"another key, no kid":                 signWith(t, own, map[string]any{"alg": "RS256", "x5t": kid}, body),
 		"a key inside the token":              signWith(t, own, with(header, "jwk", jwk), body),
 		"a key set's address in the token":    signWith(t, own, with(header, "jku", "https://evil.test/keys"), body),
+		"a kid that is a path":                signWith(t, own, with(header, "kid", "../../../../dev/null"), body),
+		"a kid that is SQL":                   signWith(t, own, with(header, "kid", "' OR '1'='1"), body),
+		"a kid with a NUL":                    signWith(t, own, with(header, "kid", kid+"\x00"), body),
+		"a kid of 8 KB":                       signWith(t, own, with(header, "kid", strings.Repeat(kid, 200)), body),
+		"an empty kid":                        signWith(t, own, with(header, "kid", ""), body),
+		"a kid that is a number":              signWith(t, own, with(header, "kid", 0), body),
+		"a kid that is a list":                signWith(t, own, with(header, "kid", []string{kid}), body),
+		"our kid in the other letter case":    b64(with(header, "kid", strings.ToLower(kid)+"A")) + "." + pieces[1] + "." + pieces[2],
 		"a critical extension":                b64(with(header, "crit", []string{"exp"})) + "." + pieces[1] + "." + pieces[2],
 		"other claims":                        pieces[0] + "." + b64(with(body, "oid", w.admin.ID.String())) + "." + pieces[2],
 		"the signature of another token":      pieces[0] + "." + pieces[1] + "." + strings.Split(w.ok(w.ropc(aliceName, alicePassword, aksScope)).text("access_token"), ".")[2],
@@ -233,4 +243,95 @@ func TestLockout(t *testing.T) {
 		w.fails(w.ropc(adminName, "x", aksScope), 50126)
 	}
 	w.ok(w.ropc(adminName, adminPassword, aksScope))
+}
+
+// TestSameWork: what is wrong with a name or a password cannot be told by the time of an answer, because each costs one hash of a password, also
+// where there is nothing to compare with; and nothing costs more.
+func TestSameWork(t *testing.T) {
+	w := newWorld(t)
+	disabled := w.user("disabled@"+domain, alicePassword)
+	w.setUser(disabled.ID, func(u *directory.User) { u.Enabled = false })
+	guest := w.invite(w.tenant, "somebody@elsewhere.example") // who has no password here
+	locked := w.user("locked@"+domain, alicePassword)
+	for range passwordGuesses.Wrong {
+		w.ropc(locked.UPN, "x", aksScope)
+		w.ropc("nobody.locked@"+domain, "x", aksScope)
+	}
+	for _, c := range []struct {
+		what, name, password string
+		hashes               uint64
+	}{
+		{"the right password", aliceName, alicePassword, 1},
+		{"a wrong password", aliceName, "x", 1},
+		{"an unknown user", "nobody@" + domain, "x", 1},
+		{"a disabled user", disabled.UPN, "x", 1},
+		{"a disabled user's right password", disabled.UPN, alicePassword, 1},
+		{"a user without a password", guest.UPN, "x", 1},
+		{"a locked user", locked.UPN, "x", 0},
+		{"an unknown user, locked", "nobody.locked@" + domain, "x", 0},
+	} {
+		for where, try := range map[string]func(){
+			"token endpoint": func() { w.ropc(c.name, c.password, aksScope) },
+			"sign-in page": func() {
+				b := w.browser()
+				w.enter(b, w.visit(b, "GET", w.authorizeURL(), nil), c.name, c.password)
+			},
+			"device page": func() {
+				b, started := w.browser(), w.startDevice(t, aksScope)
+				p := w.next(b, w.visit(b, "GET", "/devicelogin", nil), "otc", started.text("user_code"))
+				w.next(b, p, "loginfmt", c.name, "passwd", c.password)
+			},
+		} {
+			before := w.dir.Hasher.Made()
+			if try(); w.dir.Hasher.Made()-before != c.hashes {
+				t.Errorf("%s at the %s: %d hashes, want %d", c.what, where, w.dir.Hasher.Made()-before, c.hashes)
+			}
+		}
+	}
+}
+
+// TestNothingSecretIsWritten: what clients prove themselves with is in no log, whether they get in or not.
+func TestNothingSecretIsWritten(t *testing.T) {
+	w := newWorld(t)
+	cert := newCertificate(t, testKey(), w.clock().Add(-time.Hour), w.clock().Add(time.Hour))
+	app := w.robot("robot", cert)
+	w.grant(app, directory.Graph, "User.Read")
+	_, secret, err := w.dir.AddAppSecret(t.Context(), directory.System, app.ID, directory.PasswordCredential{})
+	must(t, err)
+	id := app.AppID.String()
+	assertion := func(sub string) string {
+		return sign(t, cert.key, map[string]any{"alg": "RS256", "typ": "JWT", "x5t": cert.x5t()}, map[string]any{
+			"aud": w.http.URL + w.v2(), "iss": id, "sub": sub, "exp": w.clock().Add(time.Minute).Unix(), "jti": "1",
+		})
+	}
+	user := w.ok(w.ropc(aliceName, alicePassword, id+"/.default openid offline_access"))
+	good, bad := assertion(id), assertion(w.alice.ID.String())
+	w.ok(w.assert(w.v2(), app, good))
+	w.assert(w.v2(), app, bad)
+	refresh, access := user.text("refresh_token"), user.text("access_token")
+	post := func(pairs ...string) {
+		w.post(w.v2(), values(append(pairs, "client_id", id, "client_secret", secret, "scope", "https://graph.microsoft.com/.default")...))
+	}
+	post("grant_type", "client_credentials")
+	post("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer", "requested_token_use", "on_behalf_of", "assertion", access)
+	post("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer", "requested_token_use", "on_behalf_of", "assertion", access+"x")
+	post("grant_type", "refresh_token", "refresh_token", refresh)
+	post("grant_type", "authorization_code", "code", "hunter2-code", "redirect_uri", "http://localhost")
+	post("grant_type", "password", "username", "hunter2-Wr0ngField", "password", "x") // the password in the wrong field
+	w.get("/oidc/userinfo", "Authorization", "Bearer "+access)
+	w.events()
+	audited, err := os.ReadFile(w.audited)
+	must(t, err)
+	for name, text := range map[string]string{"log": w.log.String(), "audit log": string(audited)} {
+		for what, value := range map[string]string{
+			"client secret": secret, "assertion": good, "refused assertion": bad, "refresh token": refresh, "access token": access, "password": alicePassword,
+			"code": "hunter2-code", "password in the place of a name": "hunter2-Wr0ngField",
+		} {
+			for _, piece := range []string{value, url.QueryEscape(value), value[len(value)/2:]} {
+				if strings.Contains(text, piece) {
+					t.Errorf("the %s holds the %s", name, what)
+				}
+			}
+		}
+	}
 }
