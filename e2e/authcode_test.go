@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +44,32 @@ func TestBrowserSignIn(t *testing.T) {
 		d.run("az", "logout")
 		d.inBrowser(ctx, []string{"az", "login", "--tenant", d.env["GATEHOUSE_TENANT_ID"]},
 			chromedp.WaitVisible(`[data-page=pick]`), chromedp.Click(`button[data-test-id="`+d.env["GATEHOUSE_ADMIN"]+`"]`), atClient)
+	})
+	t.Run("az login with a device code", func(t *testing.T) {
+		d.t = t
+		d.run("az", "logout")
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		cmd := d.command(ctx, "az", "login", "--use-device-code")
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(stderr)
+		message, _ := lines.ReadString('\n')
+		m := regexp.MustCompile(`page (https://\S+) and enter the code ([A-Z0-9]+) to`).FindStringSubmatch(message)
+		if m == nil {
+			t.Fatalf("the message has no page and code: %s", message)
+		}
+		d.enterDeviceCode(m[1], m[2], d.env["GATEHOUSE_ADMIN"], d.adminPassword())
+		rest, _ := io.ReadAll(lines)
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("az login: %v\n%s", err, rest)
+		}
+		d.run("az", "group", "list", "-o", "none")
 	})
 	t.Run("kubelogin, another account", func(t *testing.T) {
 		d.t = t
