@@ -306,7 +306,7 @@ func (e *estate) fill() (l loaded) {
 	}
 	write()
 
-	f := &feed.Follower{Log: e.db, Logger: slog.New(slog.DiscardHandler)}
+	f := &feed.Follower{Log: e.feed.Log, Logger: slog.New(slog.DiscardHandler)}
 	before := heap()
 	start := time.Now()
 	e.must(f.Start(e.ctx, parts()))
@@ -328,7 +328,7 @@ func heap() uint64 {
 
 // followUp is how long a replica takes from the news of one changed membership to its view: the worst of 20.
 func (e *estate) followUp(group directory.ID) (worst time.Duration) {
-	replica := &feed.Follower{Log: e.db}
+	replica := &feed.Follower{Log: e.feed.Log}
 	e.must(replica.Start(e.ctx, parts()))
 	runtime.GC() // what loading left behind is not the changes' to pay for
 	for i := range 20 {
