@@ -35,7 +35,7 @@ func runMasterKey(ctx context.Context, args []string, stdout, _ io.Writer) error
 		return err
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "master key\t%s\nid\t%s\ndata key made\t%s\ndata key replaced\t%s\n",
+	fmt.Fprintf(w, "master key\t%s\nid\t%s\ndata key made\t%s\nnext data key\t%s\n",
 		s.Master, s.KeyID, s.Made.Format(time.RFC3339), s.Replaced.Format(time.RFC3339))
 	if s.Scrub {
 		fmt.Fprintf(w, "outstanding\tthe database's files are still to be rewritten; the server tries again every hour\n")
