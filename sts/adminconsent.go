@@ -49,9 +49,9 @@ func readAdminConsent(dir *directory.State, segment string, version int, f form)
 	if err != nil {
 		return nil, err
 	}
-	registered, public := matchRedirect(c.app, redirect)
-	if !registered {
-		return nil, fail(50011, clip(redirect, 200), c.app.AppID)
+	public, err := checkRedirect(c.app, redirect)
+	if err != nil {
+		return nil, err
 	}
 	q := &authRequest{Version: version, Tenant: place.segment(), Client: c.app.AppID, Redirect: redirect, Public: public, Mode: modeQuery, State: f["state"], Admin: true}
 	if version == 2 && f["scope"] != "" {

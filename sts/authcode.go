@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -48,11 +47,10 @@ type authCode struct {
 
 // issueCode makes a code for an account that is signed in.
 func (s *Server) issueCode(ctx context.Context, v *visit, a account, tenant directory.ID) (string, error) {
-	raw := make([]byte, 48)
-	if _, err := io.ReadFull(s.random(), raw); err != nil {
-		return "", fmt.Errorf("make a code: %w", err)
+	code, err := s.randomText(48, "a code")
+	if err != nil {
+		return "", err
 	}
-	code := base64.RawURLEncoding.EncodeToString(raw)
 	key, err := s.vault.hash(ctx, string(KindCode), code)
 	if err != nil {
 		return "", err

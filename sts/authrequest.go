@@ -85,9 +85,9 @@ func readAuthRequest(dir *directory.State, segment string, version int, f form) 
 	if err != nil {
 		return nil, err
 	}
-	registered, public := matchRedirect(c.app, redirect)
-	if !registered {
-		return nil, fail(50011, clip(redirect, 200), c.app.AppID)
+	public, err := checkRedirect(c.app, redirect)
+	if err != nil {
+		return nil, err
 	}
 	q := &authRequest{
 		Version: version, Tenant: place.segment(), Client: c.app.AppID, Redirect: redirect, Public: public, Mode: modeQuery,

@@ -2,11 +2,9 @@ package sts
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -99,14 +97,13 @@ func accountOf(v *feed.View, id directory.ID, now time.Time) (account, bool) {
 }
 
 // establish begins the browser session of a user who has proved who they are, as the visit's state says. The browser gets a new cookie:
-// whoever knew, or planted, the one before has nothing. The record of the one before is taken over only if it is this origin's. When more was shown in a session that there was, the new one takes its place
-// and lasts no longer.
+// whoever knew, or planted, the one before has nothing. The record of the one before is taken over only if it is this origin's. When more was
+// shown in a session that there was, the new one takes its place and lasts no longer.
 func (s *Server) establish(ctx context.Context, v *visit, user *directory.User) (*Session, error) {
-	raw := make([]byte, 32)
-	if _, err := io.ReadFull(s.random(), raw); err != nil {
-		return nil, fmt.Errorf("make a cookie: %w", err)
+	value, err := s.randomText(32, "a cookie")
+	if err != nil {
+		return nil, err
 	}
-	value := base64.RawURLEncoding.EncodeToString(raw)
 	key, err := s.vault.hash(ctx, string(KindBrowser), value)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package sts
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -151,11 +150,9 @@ func (s *Server) newFlow(w http.ResponseWriter, r *http.Request, version int) (*
 
 // startFlow makes the codes and keeps the flow under their hashes.
 func (s *Server) startFlow(ctx context.Context, flow *deviceFlow) (deviceCode, userCode string, err error) {
-	raw := make([]byte, 48)
-	if _, err := io.ReadFull(s.random(), raw); err != nil {
-		return "", "", fmt.Errorf("make a device code: %w", err)
+	if deviceCode, err = s.randomText(48, "a device code"); err != nil {
+		return "", "", err
 	}
-	deviceCode = base64.RawURLEncoding.EncodeToString(raw)
 	if userCode, err = newUserCode(s.random()); err != nil {
 		return "", "", err
 	}

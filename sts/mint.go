@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -293,11 +291,7 @@ func pairwise(user, app directory.ID) string {
 
 // uti makes the unique id of a token.
 func (s *Server) uti() (string, error) {
-	var b [16]byte
-	if _, err := io.ReadFull(s.random(), b[:]); err != nil {
-		return "", fmt.Errorf("make a token id: %w", err)
-	}
-	return base64.RawURLEncoding.EncodeToString(b[:]), nil
+	return s.randomText(16, "a token id")
 }
 
 // accessLife is the life of an exchange's access token. Those of managed identities live a day.

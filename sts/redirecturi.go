@@ -22,6 +22,15 @@ func matchRedirect(app *directory.Application, asked string) (registered, public
 	return slices.Contains(app.WebRedirectURIs, asked), false
 }
 
+// checkRedirect demands that an application may be answered at a redirect URI, and reports whether as a public client.
+func checkRedirect(app *directory.Application, asked string) (public bool, err error) {
+	registered, public := matchRedirect(app, asked)
+	if !registered {
+		return false, fail(50011, clip(asked, 200), app.AppID)
+	}
+	return public, nil
+}
+
 // matchLoopback reports whether asked is a registered loopback URI without a port, with a port. An empty path is "/".
 func matchLoopback(registered, asked string) bool {
 	for _, host := range []string{"http://localhost", "http://127.0.0.1", "http://[::1]"} {

@@ -3,6 +3,8 @@ package sts
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -131,6 +133,15 @@ func (s *Server) random() io.Reader {
 		return s.Rand
 	}
 	return rand.Reader
+}
+
+// randomText makes so many random bytes, as base64url. what is made of them is for the error.
+func (s *Server) randomText(size int, what string) (string, error) {
+	raw := make([]byte, size)
+	if _, err := io.ReadFull(s.random(), raw); err != nil {
+		return "", fmt.Errorf("make %s: %w", what, err)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw), nil
 }
 
 func (s *Server) log() *slog.Logger {

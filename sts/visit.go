@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"time"
@@ -206,11 +204,10 @@ func (s *Server) openState(ctx context.Context, v *visit) (pageState, error) {
 
 // setCookie gives the browser a new cookie and binds the state to it.
 func (s *Server) setCookie(v *visit) error {
-	raw := make([]byte, 32)
-	if _, err := io.ReadFull(s.random(), raw); err != nil {
-		return fmt.Errorf("make a cookie: %w", err)
+	value, err := s.randomText(32, "a cookie")
+	if err != nil {
+		return err
 	}
-	value := base64.RawURLEncoding.EncodeToString(raw)
 	sum := sha256.Sum256([]byte(value))
 	v.state.Cookie = sum[:]
 	http.SetCookie(v.w, hostCookie(v.on.cookie, value))
